@@ -1,0 +1,100 @@
+"""needle_ir: a deep-learning graph compiler that you can see through."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+_ROOT = Path(__file__).resolve().parent.parent
+if (_ROOT / "pyproject.toml").is_file() and (_ROOT / "passes" / "__init__.py").is_file():
+    # A checkout: `passes/`, `runtime/` and `viz/` lie beside this folder, not in it.
+    __path__.append(str(_ROOT))
+
+from needle_ir import init, ir, nn, ops, optim
+from needle_ir.autograd import grad, value_and_grad
+from needle_ir.compiler import dump_graphs, instruments, record_passes
+from needle_ir.device import Device, all_devices, cpu, default_device
+from needle_ir.ir import DTypeError, Graph, OpError, ShapeError
+from needle_ir.jit import Compiled, JitFunction, compile, jit, trace
+from needle_ir.ops import (
+    composite,
+    equal,
+    exp,
+    log,
+    logsumexp,
+    matmul,
+    maximum,
+    minimum,
+    relu,
+    sqrt,
+    stop_gradient,
+    tanh,
+    where,
+)
+from needle_ir.realize import CacheInfo, TracedValueError, cache_info, clear_cache, sync
+from needle_ir.recording import enable_grad, no_grad
+from needle_ir.tensor import Tensor
+
+if TYPE_CHECKING:
+    from needle_ir import data, passes, runtime, viz
+
+__version__ = "0.1.0"
+
+_ON_FIRST_USE = ("data", "passes", "runtime", "viz")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_FIRST_USE:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "CacheInfo",
+    "Compiled",
+    "DTypeError",
+    "Device",
+    "Graph",
+    "JitFunction",
+    "OpError",
+    "ShapeError",
+    "Tensor",
+    "TracedValueError",
+    "all_devices",
+    "cache_info",
+    "clear_cache",
+    "compile",
+    "composite",
+    "cpu",
+    "data",
+    "default_device",
+    "dump_graphs",
+    "enable_grad",
+    "equal",
+    "exp",
+    "grad",
+    "init",
+    "instruments",
+    "ir",
+    "jit",
+    "log",
+    "logsumexp",
+    "matmul",
+    "maximum",
+    "minimum",
+    "nn",
+    "no_grad",
+    "ops",
+    "optim",
+    "passes",
+    "record_passes",
+    "relu",
+    "runtime",
+    "sqrt",
+    "stop_gradient",
+    "sync",
+    "tanh",
+    "trace",
+    "value_and_grad",
+    "viz",
+    "where",
+]

@@ -1,0 +1,123 @@
+"""Derivatives: `backward()` for leaves, `grad` and `value_and_grad` for functions."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from needle_ir import ops
+from needle_ir.ir import DTypeError, Node, ShapeError, is_floating
+from needle_ir.ops.markers import STOP_GRADIENT
+from needle_ir.pytree import flatten, unflatten
+from needle_ir.recording import enable_grad, state, variables
+from needle_ir.tensor import Tensor
+
+
+def backward(tensor: Tensor, out_grad: Tensor | None = None) -> None:
+    """Record the gradients of `tensor` and set them on the leaves; see Tensor.backward."""
+    if not tensor.requires_grad:
+        raise ValueError(
+            "backward() on a tensor that depends on no leaf with requires_grad=True"
+            if is_floating(tensor.dtype)
+            else f"backward() on a tensor of {tensor.dtype}; derivatives need a float dtype"
+        )
+    if tensor._history_freed:
+        raise ValueError(
+            "backward() on a tensor whose history was freed by an optimizer step; "
+            "call backward() before step(), or compute the tensor again"
+        )
+    if out_grad is not None and out_grad.shape != tensor.shape:
+        raise ShapeError(f"out_grad has shape {out_grad.shape}, the tensor {tensor.shape}")
+    ct = () if out_grad is None else (out_grad._read(),)
+    y = tensor._read()
+    for leaf, node in _leaves_below(y):
+        leaf.grad = Tensor._from_node(ops.grad(y, node, *ct), state.grad_enabled)
+
+
+def _leaves_below(root: Node) -> list[tuple[Tensor, Node]]:
+    found: list[tuple[Tensor, Node]] = []
+    seen = {root}
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        leaf = variables.get(node)
+        if leaf is not None:
+            found.append((leaf, node))
+        for operand in () if node.op is STOP_GRADIENT else node.inputs:
+            if operand not in seen:
+                seen.add(operand)
+                stack.append(operand)
+    return found
+
+
+def value_and_grad(
+    fn: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False
+) -> Callable[..., tuple[Any, Any]]:
+    """A function that returns (fn(...), its derivative by the arguments `argnums`).
+
+    `fn` returns a tensor with one element and no axes; with `has_aux` it returns (that tensor,
+    anything), and so does the value. The derivative has the structure of the argument, which may
+    be a tensor, an array, a float, or tuples, lists and dicts of these; for a tuple of `argnums`
+    it is a tuple. Raises ShapeError for a result that is no scalar, DTypeError for an argument or
+    a result that is not of a float dtype, ValueError for argnums out of range.
+    """
+    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+    @wraps(fn)
+    def differentiated(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        new_args = list(args)
+        marked: list[tuple[list[Tensor], Any]] = []
+        for position in positions:
+            if not -len(args) <= position < len(args):
+                raise ValueError(f"argnums={argnums}, but there are {len(args)} arguments")
+            leaves, tree = flatten(args[position])
+            tensors = [_variable(leaf, position) for leaf in leaves]
+            marked.append((tensors, tree))
+            new_args[position] = unflatten(tree, tensors)
+        with enable_grad():
+            result = fn(*new_args, **kwargs)
+            y = result[0] if has_aux else result
+            _check_scalar(y)
+            grads = [
+                unflatten(tree, [_derivative(y, tensor) for tensor in tensors])
+                for tensors, tree in marked
+            ]
+        return result, grads[0] if isinstance(argnums, int) else tuple(grads)
+
+    return differentiated
+
+
+def grad(
+    fn: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
+    """The derivative of a function as a function; see `value_and_grad`.
+
+    With `has_aux` it returns (derivative, what else `fn` returned).
+    """
+    both = value_and_grad(fn, argnums, has_aux)
+
+    @wraps(fn)
+    def derivative(*args: Any, **kwargs: Any) -> Any:
+        value, result = both(*args, **kwargs)
+        return (result, value[1]) if has_aux else result
+
+    return derivative
+
+
+def _variable(leaf: Any, position: int) -> Tensor:
+    tensor = leaf if isinstance(leaf, Tensor) else Tensor(leaf)
+    if not is_floating(tensor.dtype):
+        raise DTypeError(
+            f"argument {position} is of {tensor.dtype}; derivatives need a float dtype"
+        )
+    return Tensor._from_node(ops.variable(tensor._read()), requires_grad=True)
+
+
+def _derivative(y: Tensor, x: Tensor) -> Tensor:
+    return Tensor._from_node(ops.grad(y.node, x.node), requires_grad=True)
+
+
+def _check_scalar(y: Any) -> None:
+    if not isinstance(y, Tensor):
+        raise DTypeError(f"the function returned {type(y).__name__}; it must return a Tensor")
+    if y.shape != ():
+        raise ShapeError(f"the function returned shape {y.shape}; it must return a scalar, ()")

@@ -1,0 +1,174 @@
+"""Initializers: constants and random draws.
+
+Draws come from NumPy's global generator in program order, so `numpy.random.seed` makes a run
+repeatable. Inside a traced function a draw is part of the graph, and drawn anew at every call.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from needle_ir import ops
+from needle_ir.device import Device, check_device
+from needle_ir.ir import Array, is_floating
+from needle_ir.recording import state
+from needle_ir.tensor import Tensor
+
+
+def rand(
+    *shape: int,
+    low: float = 0.0,
+    high: float = 1.0,
+    device: Device | None = None,
+    dtype: Any = "float32",
+    requires_grad: bool = False,
+) -> Tensor:
+    """A tensor of `shape`, uniform in [low, high)."""
+    check_device(device)
+    if state.trace is not None:
+        return _drawn(ops.random_uniform(shape, low, high, dtype), requires_grad)
+    return _made(np.random.rand(*shape) * (high - low) + low, dtype, requires_grad)
+
+
+def randn(
+    *shape: int,
+    mean: float = 0.0,
+    std: float = 1.0,
+    device: Device | None = None,
+    dtype: Any = "float32",
+    requires_grad: bool = False,
+) -> Tensor:
+    """A tensor of `shape`, normal with this mean and standard deviation."""
+    check_device(device)
+    if state.trace is not None:
+        return _drawn(ops.random_normal(shape, mean, std, dtype), requires_grad)
+    return _made(np.random.randn(*shape) * std + mean, dtype, requires_grad)
+
+
+def randb(
+    *shape: int,
+    p: float = 0.5,
+    device: Device | None = None,
+    dtype: Any = "bool",
+    requires_grad: bool = False,
+) -> Tensor:
+    """A tensor of `shape`, true with probability `p`."""
+    check_device(device)
+    if state.trace is not None:
+        draw = _drawn(ops.random_uniform(shape, 0.0, 1.0, np.float64), False) <= p
+        return _with_grad(draw.astype(dtype), requires_grad)
+    return _made(np.random.rand(*shape) <= p, dtype, requires_grad)
+
+
+def constant(
+    *shape: int,
+    c: float = 1.0,
+    device: Device | None = None,
+    dtype: Any = "float32",
+    requires_grad: bool = False,
+) -> Tensor:
+    """A tensor of `shape` full of `c`."""
+    check_device(device)
+    return _made(np.full(shape, c), dtype, requires_grad)
+
+
+def ones(
+    *shape: int, device: Device | None = None, dtype: Any = "float32", requires_grad: bool = False
+) -> Tensor:
+    """A tensor of `shape` full of ones."""
+    return constant(*shape, c=1.0, device=device, dtype=dtype, requires_grad=requires_grad)
+
+
+def zeros(
+    *shape: int, device: Device | None = None, dtype: Any = "float32", requires_grad: bool = False
+) -> Tensor:
+    """A tensor of `shape` full of zeros."""
+    return constant(*shape, c=0.0, device=device, dtype=dtype, requires_grad=requires_grad)
+
+
+def ones_like(x: Tensor, *, device: Device | None = None, requires_grad: bool = False) -> Tensor:
+    """Ones of the shape and dtype of `x`."""
+    return ones(*x.shape, device=device, dtype=x.dtype, requires_grad=requires_grad)
+
+
+def zeros_like(x: Tensor, *, device: Device | None = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of the shape and dtype of `x`."""
+    return zeros(*x.shape, device=device, dtype=x.dtype, requires_grad=requires_grad)
+
+
+def one_hot(
+    n: int,
+    i: Tensor,
+    device: Device | None = None,
+    dtype: Any = "float32",
+    requires_grad: bool = False,
+) -> Tensor:
+    """Labels `i` of shape (…) as rows (…, n) with a 1 at the label.
+
+    Raises ValueError for a label outside of 0 … n - 1 whose value is known.
+    """
+    check_device(device)
+    check_labels(i, n)
+    hot: Tensor = ops.one_hot(i, classes=n)
+    return _with_grad(hot.astype(dtype), requires_grad)
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Raise ValueError where a label whose value is known is outside of 0 … classes - 1."""
+    values = labels.node.value
+    if values is not None and values.size and not 0 <= values.min() <= values.max() < classes:
+        raise ValueError(
+            f"labels lie in {values.min()} … {values.max()}, but there are {classes} classes"
+        )
+
+
+def xavier_uniform(fan_in: int, fan_out: int, gain: float = 1.0, **kwargs: Any) -> Tensor:
+    """(fan_in, fan_out), uniform in ±gain·√(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    bound = gain * math.sqrt(6 / (fan_in + fan_out))
+    return rand(fan_in, fan_out, low=-bound, high=bound, **kwargs)
+
+
+def xavier_normal(fan_in: int, fan_out: int, gain: float = 1.0, **kwargs: Any) -> Tensor:
+    """(fan_in, fan_out), normal with std gain·√(2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    std = gain * math.sqrt(2 / (fan_in + fan_out))
+    return randn(fan_in, fan_out, std=std, **kwargs)
+
+
+def kaiming_uniform(
+    fan_in: int, fan_out: int, nonlinearity: str = "relu", **kwargs: Any
+) -> Tensor:
+    """(fan_in, fan_out), uniform in ±√2·√(3 / fan_in) (He et al. 2015)."""
+    bound = _gain(nonlinearity) * math.sqrt(3 / fan_in)
+    return rand(fan_in, fan_out, low=-bound, high=bound, **kwargs)
+
+
+def kaiming_normal(fan_in: int, fan_out: int, nonlinearity: str = "relu", **kwargs: Any) -> Tensor:
+    """(fan_in, fan_out), normal with std √2 / √fan_in (He et al. 2015)."""
+    std = _gain(nonlinearity) / math.sqrt(fan_in)
+    return randn(fan_in, fan_out, std=std, **kwargs)
+
+
+def _gain(nonlinearity: str) -> float:
+    if nonlinearity != "relu":
+        raise ValueError(f"nonlinearity {nonlinearity!r}: the gain is known for 'relu' only")
+    return math.sqrt(2)
+
+
+def _made(array: Array, dtype: Any, requires_grad: bool) -> Tensor:
+    return Tensor(array, dtype=dtype, requires_grad=requires_grad)
+
+
+def _drawn(node: Any, requires_grad: bool) -> Tensor:
+    assert state.trace is not None
+    state.trace.effects.append(node)
+    return Tensor._from_node(node, requires_grad and is_floating(node.dtype), is_leaf=True)
+
+
+def _with_grad(tensor: Tensor, requires_grad: bool) -> Tensor:
+    if not requires_grad:
+        return tensor
+    leaf = tensor.detach()
+    leaf.requires_grad = is_floating(leaf.dtype)
+    leaf._set_leaf(leaf.node)
+    return leaf

@@ -1,0 +1,60 @@
+"""The attributes of a node: an immutable, hashable mapping."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+
+class Attrs(Mapping[str, Any]):
+    """Attributes by name, in sorted order. Values are numbers, strings, None, dtypes, arrays and
+    tuples of these.
+
+    Two `Attrs` are equal when every bit of every value is. Python's own equality would merge
+    0.0 with -0.0 and True with 1.
+    """
+
+    __slots__ = ("_key", "_values")
+
+    def __init__(self, values: Mapping[str, Any]):
+        self._values = {name: values[name] for name in sorted(values)}
+        self._key: tuple[Any, ...] | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """A hashable value that is equal exactly where the attributes are the same bits."""
+        if self._key is None:
+            self._key = tuple((name, _value_key(value)) for name, value in self._values.items())
+        return self._key
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Attrs) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        return f"Attrs({self._values!r})"
+
+
+NO_ATTRS = Attrs({})
+
+
+def _value_key(value: Any) -> Any:
+    kind = type(value)
+    if kind is float:
+        return (float, value.hex())
+    if kind is tuple:
+        return tuple(map(_value_key, value))
+    if kind is np.ndarray:
+        return (value.dtype.str, value.shape, value.tobytes())
+    return (kind, value)

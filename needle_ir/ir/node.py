@@ -1,0 +1,161 @@
+"""Ops and nodes: the two things a graph is made of."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from needle_ir.ir.attrs import NO_ATTRS, Attrs
+from needle_ir.ir.operators import Operators
+from needle_ir.ir.origin import Origin
+from needle_ir.ir.types import TensorType, as_dtype
+
+Array = np.ndarray[Any, Any]
+
+
+class Trait(Enum):
+    """What passes may know of an op without knowing the op."""
+
+    ELEMENTWISE = "elementwise"  # out[i] depends on the operands at i, after broadcasting
+    REDUCTION = "reduction"  # folds axes of its one operand away
+    CONTRACTION = "contraction"  # multiplies and sums over a shared axis
+    COMMUTATIVE = "commutative"  # the two operands may change places
+    VIEW = "view"  # the result is another look at the first operand's buffer
+    DENSE = "dense"  # a view that needs its operand contiguous, and stays so
+    RANDOM = "random"  # two equal nodes give different values
+    EFFECT = "effect"  # runs once, in program order, whether its result is used or not
+    MARKER = "marker"  # has a meaning for autodiff only, and no kernel: autodiff removes it
+
+
+class Promotion(Enum):
+    """How the dtypes of an op's operands are made one before its type rule sees them."""
+
+    NONE = "none"  # each operand keeps its dtype
+    COMMON = "common"  # all become numpy.result_type of all
+    FLOAT = "float"  # as COMMON, and integers become floats as in numpy.true_divide
+    BRANCHES = "branches"  # as COMMON for all but the first, which is a condition
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Op:
+    """What a node does. Compared by identity.
+
+    `infer(*types, **attrs)` is the type rule: it returns the result's type or raises ShapeError
+    or DTypeError. `normalize(*types, **attrs)` returns the attributes in their one written form
+    (axes sorted and counted from 0). `vjp(ct, out, *inputs, **attrs)` emits the cotangent of each
+    input, None where there is none; an op without one is not differentiable. A composite has
+    `decompose(*inputs, **attrs)`, which is its definition.
+    """
+
+    name: str
+    infer: Callable[..., TensorType]
+    traits: frozenset[Trait] = frozenset()
+    promotion: Promotion = Promotion.NONE
+    normalize: Callable[..., Mapping[str, Any]] | None = None
+    vjp: Callable[..., "tuple[Node | None, ...]"] | None = None
+    decompose: "Callable[..., Node] | None" = None
+
+    def has(self, trait: Trait) -> bool:
+        """Whether the op declares `trait`."""
+        return trait in self.traits
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+class Node(Operators):
+    """One operation and its one result. Frozen, and compared by identity.
+
+    `value` is the array that a node is known to have: a leaf's data, or the result after it was
+    computed. It is no part of the structure. `realize` and `forget` are the only changes that a
+    node ever sees, and no graph sees them: a graph's nodes have no values.
+    """
+
+    __slots__ = ("__weakref__", "attrs", "inputs", "op", "origin", "type", "value")
+
+    op: Op
+    inputs: "tuple[Node, ...]"
+    attrs: Attrs
+    type: TensorType
+    origin: Origin | None
+    value: Array | None
+
+    def __init__(
+        self,
+        op: Op,
+        inputs: "tuple[Node, ...]",
+        attrs: Attrs,
+        type: TensorType,
+        origin: Origin | None = None,
+        value: Array | None = None,
+    ):
+        _set(self, "op", op)
+        _set(self, "inputs", inputs)
+        _set(self, "attrs", attrs)
+        _set(self, "type", type)
+        _set(self, "origin", origin)
+        _set(self, "value", value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a node is frozen: {name} can not be set")
+
+    def realize(self, value: Array) -> None:
+        """Record the array that this node was computed to be."""
+        _set(self, "value", value)
+
+    def forget(self, name: str | None = None) -> None:
+        """Make a node whose value is known a leaf, so that what it was computed from can go."""
+        _set(self, "op", INPUT)
+        _set(self, "inputs", ())
+        _set(self, "attrs", NO_ATTRS if name is None else Attrs({"name": name}))
+
+    def with_inputs(self, inputs: "tuple[Node, ...]") -> "Node":
+        """This node over other inputs of the same types; the node itself where they are its own."""
+        if all(new is old for new, old in zip(inputs, self.inputs, strict=True)):
+            return self
+        return Node(self.op, inputs, self.attrs, self.type, self.origin)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the result."""
+        return self.type.shape
+
+    @property
+    def dtype(self) -> "np.dtype[Any]":
+        """The dtype of the result."""
+        return self.type.dtype
+
+    def __repr__(self) -> str:
+        operands = ", ".join(str(node.type) for node in self.inputs)
+        return f"<{self.op.name}({operands}) : {self.type}>"
+
+
+_set = object.__setattr__
+
+
+def _leaf_type(*types: TensorType, **attrs: Any) -> TensorType:
+    raise AssertionError("the type of a leaf is given, not inferred")
+
+
+INPUT = Op(name="input", infer=_leaf_type)
+CONSTANT = Op(name="constant", infer=_leaf_type)
+
+
+def input_node(
+    type: TensorType,
+    name: str | None = None,
+    origin: Origin | None = None,
+    value: Array | None = None,
+) -> Node:
+    """A leaf whose array is given when the graph runs. `name` is what the text form calls it."""
+    attrs = NO_ATTRS if name is None else Attrs({"name": name})
+    return Node(INPUT, (), attrs, type, origin, value)
+
+
+def constant_node(value: Array, origin: Origin | None = None) -> Node:
+    """A leaf with an array that is part of the program. The node keeps its own copy."""
+    copy = np.array(value, dtype=as_dtype(value.dtype), order="C")
+    copy.flags.writeable = False
+    return Node(CONSTANT, (), Attrs({"value": copy}), TensorType(copy.shape, copy.dtype), origin)

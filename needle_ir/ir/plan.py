@@ -1,0 +1,112 @@
+"""Plans: a scheduled graph with a place in memory for every value."""
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+from needle_ir.ir.graph import Graph
+from needle_ir.ir.node import Node
+from needle_ir.ir.printer import print_attr, value_names
+
+
+class Place(Enum):
+    """Where the array of a value lives."""
+
+    INPUT = "input"  # given by the caller, never written
+    CONSTANT = "constant"  # part of the plan, never written
+    ARENA = "arena"  # at an offset of the arena, which is one buffer reused by every run
+    OUTPUT = "output"  # allocated in every run and handed to the caller
+    VIEW = "view"  # another look at its first operand's array
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The array of one value.
+
+    `offset` is its place in the arena in bytes, None elsewhere. `start` and `end` are the first
+    and the last step at which it must keep its contents; `end` is the number of steps where the
+    caller gets it.
+    """
+
+    node: Node
+    place: Place
+    nbytes: int
+    start: int
+    end: int
+    offset: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One kernel call: `node` computed from the slots `inputs` into the slot `output`.
+
+    A step whose op is a view makes the array of its slot and moves no data.
+    """
+
+    node: Node
+    inputs: tuple[int, ...]
+    output: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the runtime runs: steps in order over slots, and one arena of `arena_bytes`.
+
+    `inputs` and `outputs` are slot numbers in the order of the graph's own.
+    """
+
+    graph: Graph
+    slots: tuple[Slot, ...]
+    steps: tuple[Step, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    arena_bytes: int
+
+    @cached_property
+    def naive_bytes(self) -> int:
+        """The arena's size if every value in it had its own memory."""
+        return sum(slot.nbytes for slot in self.slots if slot.place is Place.ARENA)
+
+    def alive_at(self, step: int) -> list[Slot]:
+        """The slots of the arena that hold a value while `step` runs."""
+        return [s for s in self.slots if s.place is Place.ARENA and s.start <= step <= s.end]
+
+    @cached_property
+    def peak(self) -> tuple[int, int]:
+        """The step at which most bytes of the arena are alive, and how many."""
+        change = [0] * (len(self.steps) + 2)
+        for slot in self.slots:
+            if slot.place is Place.ARENA:
+                change[slot.start] += slot.nbytes
+                change[slot.end + 1] -= slot.nbytes
+        alive, peak = 0, (0, 0)
+        for step, delta in enumerate(change):
+            alive += delta
+            if alive > peak[1]:
+                peak = (step, alive)
+        return peak
+
+    def __str__(self) -> str:
+        """The plan as a table: one line a step, then the memory it needs."""
+        names = value_names(self.graph)
+        rows = [("step", "kernel", "operands", "result", "place", "type")]
+        for number, step in enumerate(self.steps):
+            node, slot = step.node, self.slots[step.output]
+            attrs = ", ".join(f"{k}={print_attr(v)}" for k, v in node.attrs.items())
+            place = slot.place.value
+            if slot.offset is not None:
+                place += f" {slot.offset}..{slot.offset + slot.nbytes}"
+            kernel = f"{node.op.name} {{{attrs}}}" if attrs else node.op.name
+            operands = ", ".join(names[self.slots[i].node] for i in step.inputs)
+            rows.append((str(number), kernel, operands, names[node], place, str(node.type)))
+        widths = [min(max(map(len, column)), 44) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        step_number, peak = self.peak
+        lines.append(
+            f"arena {self.arena_bytes:,} bytes; without reuse {self.naive_bytes:,}; "
+            f"peak {peak:,} alive at step {step_number}"
+        )
+        return "\n".join(lines)

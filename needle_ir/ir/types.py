@@ -1,0 +1,77 @@
+"""Tensor types: a shape and a dtype."""
+
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from needle_ir.ir.errors import DTypeError
+
+DType = np.dtype[Any]
+
+_SHORT_NAMES = {
+    "bool": "bool",
+    "int8": "i8",
+    "int16": "i16",
+    "int32": "i32",
+    "int64": "i64",
+    "uint8": "u8",
+    "uint16": "u16",
+    "uint32": "u32",
+    "uint64": "u64",
+    "float16": "f16",
+    "float32": "f32",
+    "float64": "f64",
+}
+
+
+class TensorType(NamedTuple):
+    """The static type of a node: `shape` as a tuple of ints, `dtype` as a NumPy dtype."""
+
+    shape: tuple[int, ...]
+    dtype: DType
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of a contiguous array of this type."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{short_name(self.dtype)}[{','.join(map(str, self.shape))}]"
+
+
+def short_name(dtype: DType) -> str:
+    """The name of a dtype in the text form: `f32` for float32."""
+    return _SHORT_NAMES[dtype.name]
+
+
+@lru_cache(maxsize=256)
+def as_dtype(dtype: Any) -> DType:
+    """The NumPy dtype that `dtype` means.
+
+    Raises DTypeError for anything but bool, the integers and float16, float32, float64.
+    """
+    try:
+        result = np.dtype(dtype)
+    except TypeError:
+        raise DTypeError(f"{dtype!r} is not a dtype") from None
+    if result.name not in _SHORT_NAMES:
+        supported = ", ".join(_SHORT_NAMES)
+        raise DTypeError(f"dtype {result.name} is not supported; the dtypes are {supported}")
+    return result.newbyteorder("=")
+
+
+def is_floating(dtype: DType) -> bool:
+    """Whether `dtype` is a floating-point dtype, and so has derivatives."""
+    return dtype.kind == "f"

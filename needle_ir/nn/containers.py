@@ -1,0 +1,53 @@
+"""Modules made of modules: Sequential, Residual, Identity, Flatten."""
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+from needle_ir.nn.module import Module
+from needle_ir.tensor import Tensor
+
+
+class Identity(Module):
+    """Returns its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x itself."""
+        return x
+
+
+class Flatten(Module):
+    """Makes (n, …) to (n, product of the rest)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x of two axes."""
+        return x.reshape(x.shape[0], prod(x.shape[1:]))
+
+
+class Sequential(Module):
+    """Applies modules one after the other. They are in `modules`."""
+
+    def __init__(self, *modules: Module):
+        self.modules = modules
+
+    def named_children(self) -> Iterator[tuple[str, Any]]:
+        """The modules by their position."""
+        yield from ((str(i), module) for i, module in enumerate(self.modules))
+
+    def forward(self, x: Any) -> Any:
+        """The output of the last module."""
+        for module in self.modules:
+            x = module(x)
+        return x
+
+
+class Residual(Module):
+    """Returns fn(x) + x."""
+
+    def __init__(self, fn: Module):
+        self.fn = fn
+
+    def forward(self, x: Tensor) -> Tensor:
+        """fn(x) + x."""
+        result: Tensor = self.fn(x) + x
+        return result

@@ -1,0 +1,66 @@
+"""Layers: Linear, ReLU, Dropout."""
+
+from typing import Any
+
+from needle_ir import init, ops
+from needle_ir.device import Device
+from needle_ir.nn.module import Module, Parameter
+from needle_ir.tensor import Tensor
+
+
+class Linear(Module):
+    """x @ weight + bias.
+
+    `weight` has the shape (in_features, out_features), drawn by kaiming_uniform with fan_in =
+    in_features; then `bias`, of shape (1, out_features), with fan_in = out_features.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Device | None = None,
+        dtype: Any = "float32",
+    ):
+        self.in_features = in_features
+        self.out_features = out_features
+        weight = init.kaiming_uniform(in_features, out_features, device=device, dtype=dtype)
+        self.weight = Parameter(weight)
+        self.bias: Parameter | None = None
+        if bias:
+            drawn = init.kaiming_uniform(out_features, 1, device=device, dtype=dtype)
+            self.bias = Parameter(drawn.reshape(1, out_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in_features) to (…, out_features)."""
+        if self.bias is None:
+            return x @ self.weight
+        return ops.linear(x, self.weight, self.bias)  # type: ignore[no-any-return]
+
+
+class ReLU(Module):
+    """max(x, 0), with the derivative 0 at 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """max(x, 0)."""
+        return ops.relu(x)  # type: ignore[no-any-return]
+
+
+class Dropout(Module):
+    """In training, zeroes elements with probability `p` and divides the others by 1 - p.
+
+    In evaluation it returns its input. Raises ValueError for a p outside of [0, 1).
+    """
+
+    def __init__(self, p: float = 0.5):
+        if not 0 <= p < 1:
+            raise ValueError(f"the dropout probability is {p}; it must lie in [0, 1)")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x, thinned out in training."""
+        if not self.training:
+            return x
+        keep = init.randb(*x.shape, p=1 - self.p)
+        return ops.dropout(x, keep, p=self.p)  # type: ignore[no-any-return]

@@ -1,0 +1,114 @@
+"""Modules: parameters, children found in attributes, the training flag, module paths."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from needle_ir.ir import scope
+from needle_ir.recording import guarded
+from needle_ir.tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A tensor that an optimizer learns."""
+
+    __slots__ = ()
+
+
+class Module:
+    """A part of a network. Subclasses define `forward`; calling the module calls it.
+
+    Children and parameters are found in attributes, and in dicts, lists and tuples of them. What
+    is recorded during a call carries the path of the module, such as `blocks.1.linear2`, seen from
+    the outermost module that was called.
+    """
+
+    _training = True
+    _paths: dict[int, str] | None = None
+
+    @property
+    def training(self) -> bool:
+        """Whether the module is in training mode. `train()` and `eval()` set it."""
+        guarded(self, "_training", self._training)
+        return self._training
+
+    @training.setter
+    def training(self, value: bool) -> None:
+        self._training = bool(value)
+
+    def parameters(self) -> list[Parameter]:
+        """The parameters of this module and everything in it, each once."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def named_parameters(self) -> list[tuple[str, Parameter]]:
+        """The parameters with their dotted paths, each once."""
+        return [(name, x) for name, x in walk(self) if isinstance(x, Parameter)]
+
+    def train(self) -> None:
+        """Put this module and everything in it into training mode."""
+        self._set_training(True)
+
+    def eval(self) -> None:
+        """Put this module and everything in it into evaluation mode."""
+        self._set_training(False)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes."""
+        raise TypeError(f"{type(self).__name__} does not define forward()")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if _calls.outermost is not None:
+            with scope(module=_calls.outermost._path_of(self)):
+                return self.forward(*args, **kwargs)
+        _calls.outermost = self
+        try:
+            with scope(module=self._path_of(self)):
+                return self.forward(*args, **kwargs)
+        finally:
+            _calls.outermost = None
+
+    def named_children(self) -> Iterator[tuple[str, Any]]:
+        """What this module holds directly, by name: modules, tensors, containers of them."""
+        yield from vars(self).items()
+
+    def _set_training(self, training: bool) -> None:
+        self.training = training
+        for _, x in walk(self):
+            if isinstance(x, Module):
+                x.training = training
+
+    def _path_of(self, module: "Module") -> str:
+        """The path of a module inside of this one. Tensors learn their names on the way."""
+        if self._paths is None or id(module) not in self._paths:
+            self._paths = {id(self): type(self).__name__}
+            for path, x in walk(self):
+                if isinstance(x, Module):
+                    self._paths[id(x)] = path
+                else:
+                    x.name = path
+        return self._paths.get(id(module), type(module).__name__)
+
+
+class _Calls(threading.local):
+    outermost: Module | None = None
+
+
+_calls = _Calls()
+
+
+def walk(module: Module) -> Iterator[tuple[str, "Module | Tensor"]]:
+    """Every module and tensor inside of `module`, with its dotted path, each once."""
+    seen = {id(module)}
+    stack: list[tuple[str, Any]] = [*module.named_children()][::-1]
+    while stack:
+        path, value = stack.pop()
+        if isinstance(value, dict):
+            stack += [(f"{path}.{key}", x) for key, x in value.items()][::-1]
+        elif isinstance(value, list | tuple):
+            stack += [(f"{path}.{i}", x) for i, x in enumerate(value)][::-1]
+        elif isinstance(value, Module | Tensor) and id(value) not in seen:
+            seen.add(id(value))
+            yield path, value
+            if isinstance(value, Module):
+                children = [(f"{path}.{name}", x) for name, x in value.named_children()]
+                stack += children[::-1]

@@ -1,0 +1,67 @@
+"""Normalizations: BatchNorm1d, LayerNorm1d."""
+
+from typing import Any
+
+from needle_ir import init, ops
+from needle_ir.device import Device
+from needle_ir.nn.module import Module, Parameter
+from needle_ir.recording import no_grad
+from needle_ir.tensor import Tensor
+
+
+class BatchNorm1d(Module):
+    """Batch normalization of (n, dim) over the rows (Ioffe and Szegedy 2015).
+
+    In training it normalizes by the batch and moves `running_mean` and `running_var` by
+    `momentum` towards it; in evaluation it normalizes by these. The variance divides by n. The
+    running values are state, not graph: no gradient flows into them.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        device: Device | None = None,
+        dtype: Any = "float32",
+    ):
+        self.dim = dim
+        self.eps = eps
+        self.momentum = momentum
+        self.weight = Parameter(init.ones(dim, device=device, dtype=dtype))
+        self.bias = Parameter(init.zeros(dim, device=device, dtype=dtype))
+        self.running_mean = init.zeros(dim, device=device, dtype=dtype)
+        self.running_var = init.ones(dim, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, dim) to (n, dim)."""
+        if not self.training:
+            return ops.batch_norm_inference(  # type: ignore[no-any-return]
+                x, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps
+            )
+        y: Tensor = ops.batch_norm(x, self.weight, self.bias, eps=self.eps)
+        with no_grad():
+            self._follow(self.running_mean, ops.batch_mean(x))
+            self._follow(self.running_var, ops.batch_variance(x))
+        return y
+
+    def _follow(self, running: Tensor, observed: Tensor) -> None:
+        running.data = ops.moving_average(running, observed, beta=1 - self.momentum)
+
+
+class LayerNorm1d(Module):
+    """Layer normalization over the last axis, of length `dim` (Ba, Kiros and Hinton 2016)."""
+
+    def __init__(
+        self, dim: int, eps: float = 1e-5, device: Device | None = None, dtype: Any = "float32"
+    ):
+        self.dim = dim
+        self.eps = eps
+        self.weight = Parameter(init.ones(dim, device=device, dtype=dtype))
+        self.bias = Parameter(init.zeros(dim, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, dim) to (…, dim)."""
+        return ops.layer_norm(  # type: ignore[no-any-return]
+            x, self.weight, self.bias, eps=self.eps
+        )

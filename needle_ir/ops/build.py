@@ -1,0 +1,152 @@
+"""How an op becomes a node: operands made nodes, dtypes promoted, types inferred."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from needle_ir.ir import (
+    NO_ATTRS,
+    Attrs,
+    DType,
+    DTypeError,
+    Node,
+    Op,
+    OpError,
+    Promotion,
+    TensorType,
+    Trait,
+    as_dtype,
+    capture_origin,
+    constant_node,
+)
+
+DEFAULT_DTYPE: DType = np.dtype(np.float32)
+
+
+def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
+    """The result of `op` on `operands`, of the operands' own kind.
+
+    Nodes give a node. An operand of another class takes part by having a method
+    `__apply_op__(op, operands, attrs)`, as tensors and patterns do: then the result is what the
+    first such operand's method returns. Python scalars and arrays may stand beside either.
+    """
+    for operand in operands:
+        if hasattr(operand, "__apply_op__"):
+            return operand.__apply_op__(op, operands, attrs)
+    if operands and not any(isinstance(operand, Node) for operand in operands):
+        kinds = ", ".join(type(operand).__name__ for operand in operands)
+        raise DTypeError(f"{op.name}({kinds}): one operand at least must be a tensor")
+    return build(op, operands, attrs)
+
+
+def build(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Node:
+    """A node for `op` over nodes, Python scalars and arrays.
+
+    Raises ShapeError or DTypeError, with the op, the operand types and the user's line, where the
+    type rule refuses them.
+    """
+    inputs: tuple[Node, ...] = ()
+    try:
+        inputs = _promote(op, operands)
+        types = [node.type for node in inputs]
+        if op.normalize is not None:
+            attrs = op.normalize(*types, **attrs)
+        result = op.infer(*types, **attrs)
+    except OpError as error:
+        shown = ", ".join(_describe(x) for x in inputs or operands)
+        raise type(error)(f"{op.name}({shown}): {error.reason}", capture_origin()) from None
+    return Node(op, inputs, Attrs(attrs) if attrs else NO_ATTRS, result, capture_origin())
+
+
+def as_constant(value: Any, dtype: DType | None = None) -> Node:
+    """A constant node for a Python scalar, a NumPy scalar or an array.
+
+    A Python float or int without a `dtype` becomes float32 or int64.
+    """
+    if dtype is None:
+        dtype = DEFAULT_DTYPE if type(value) is float else np.asarray(value).dtype
+    array = np.asarray(value, dtype)
+    if array.ndim == 0:
+        return _scalar_constant(array.dtype, array.tobytes())
+    return constant_node(array)
+
+
+@lru_cache(maxsize=1024)
+def _scalar_constant(dtype: DType, data: bytes) -> Node:
+    return constant_node(np.frombuffer(data, dtype).reshape(()))
+
+
+def _promote(op: Op, operands: Sequence[Any]) -> tuple[Node, ...]:
+    if op.promotion is Promotion.NONE:
+        return tuple([x if isinstance(x, Node) else _literal(x) for x in operands])
+    first = 1 if op.promotion is Promotion.BRANCHES else 0
+    head, rest = operands[:first], operands[first:]
+    dtype = _common_dtype(op, rest)
+    condition = [x if isinstance(x, Node) else _literal(x) for x in head]
+    return (*condition, *[_convert(x, dtype) for x in rest])
+
+
+def _common_dtype(op: Op, operands: Sequence[Any]) -> DType:
+    kinds = [x.type.dtype if isinstance(x, Node) else _weak(x) for x in operands]
+    dtype = kinds[0]
+    if any(kind is not dtype for kind in kinds) or not isinstance(dtype, np.dtype):
+        dtype = np.result_type(*kinds)
+    if op.promotion is Promotion.FLOAT and dtype.kind != "f":
+        dtype = np.result_type(dtype, np.float16)
+    return dtype
+
+
+def _weak(operand: Any) -> Any:
+    # NumPy 2 lets Python's own scalars follow the dtype beside them; its own scalars do not.
+    return operand if type(operand) in (bool, int, float) else _array(operand).dtype
+
+
+def _convert(operand: Any, dtype: DType) -> Node:
+    if not isinstance(operand, Node):
+        try:
+            return as_constant(operand if np.isscalar(operand) else _array(operand), dtype)
+        except OverflowError as error:
+            raise DTypeError(f"{operand!r} does not fit the other operand: {error}") from None
+    if operand.type.dtype == dtype:
+        return operand
+    return build(CAST, [operand], {"dtype": dtype})
+
+
+def _literal(operand: Any) -> Node:
+    return as_constant(operand if type(operand) is float else _array(operand))
+
+
+def _array(operand: Any) -> "np.ndarray[Any, Any]":
+    array = np.asarray(operand)
+    if array.dtype.kind not in "bifu":
+        raise DTypeError(f"an operand of type {type(operand).__name__} is not a number or an array")
+    return array
+
+
+def _describe(operand: Any) -> str:
+    if isinstance(operand, Node):
+        return str(operand.type)
+    return repr(operand) if np.isscalar(operand) else type(operand).__name__
+
+
+def _cast_attrs(x: TensorType, *, dtype: Any) -> dict[str, DType]:
+    return {"dtype": as_dtype(dtype)}
+
+
+def _cast_type(x: TensorType, *, dtype: DType) -> TensorType:
+    return TensorType(x.shape, dtype)
+
+
+def _cast_vjp(ct: Node, out: Node, x: Node, *, dtype: DType) -> tuple[Node | None, ...]:
+    return (build(CAST, [ct], {"dtype": x.dtype}),)
+
+
+CAST = Op(
+    name="cast",
+    infer=_cast_type,
+    normalize=_cast_attrs,
+    traits=frozenset({Trait.ELEMENTWISE}),
+    vjp=_cast_vjp,
+)

@@ -1,0 +1,49 @@
+"""Composites: bigger ops whose definition is their decomposition into smaller ones."""
+
+from collections.abc import Callable
+from functools import lru_cache, update_wrapper
+from typing import Any
+
+from needle_ir.ir import Attrs, Node, Op, TensorType, inherit_origin, input_node
+from needle_ir.ops.build import apply
+
+
+class Composite:
+    """A function that is recorded as one node. Call it on tensors or on nodes."""
+
+    def __init__(self, op: Op, function: Callable[..., Node]):
+        self.op = op
+        update_wrapper(self, function)
+
+    def __call__(self, *operands: Any, **attrs: Any) -> Any:
+        return apply(self.op, *operands, **attrs)
+
+
+def composite(
+    *, vjp: Callable[..., tuple[Node | None, ...]] | None = None, name: str | None = None
+) -> Callable[[Callable[..., Node]], Composite]:
+    """Make a function of nodes an op of its own.
+
+    The positional arguments of the function are the op's operands, its keyword-only arguments the
+    attributes. It is shown and recorded as one node; the lowering pass opens it. The type rule is
+    the function itself, run on operands without data. `vjp(ct, out, *operands, **attrs)` replaces
+    the derived derivative where one by hand is better.
+
+        @composite()
+        def silu(x):
+            return x / (1 + exp(-x))
+    """
+
+    def decorate(function: Callable[..., Node]) -> Composite:
+        @lru_cache(maxsize=256)
+        def infer_cached(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
+            with inherit_origin(None):
+                return function(*[input_node(t) for t in types], **attrs).type
+
+        def infer(*types: TensorType, **attrs: Any) -> TensorType:
+            return infer_cached(types, Attrs(attrs))
+
+        op = Op(name=name or function.__name__, infer=infer, decompose=function, vjp=vjp)
+        return Composite(op, function)
+
+    return decorate

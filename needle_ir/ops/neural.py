@@ -1,0 +1,140 @@
+"""Composites of neural networks: layers, normalizations, the softmax loss."""
+
+import numpy as np
+
+from needle_ir.ir import Node, ShapeError
+from needle_ir.ops.build import as_constant
+from needle_ir.ops.composite import composite
+from needle_ir.ops.elementwise import cast, equal, sqrt
+from needle_ir.ops.linalg import matmul
+from needle_ir.ops.reduction import logsumexp, mean, sum
+from needle_ir.ops.shape import expand_dims, sum_to
+
+
+@composite()
+def linear(x: Node, weight: Node, bias: Node) -> Node:
+    """x @ weight + bias: (…, n) and (n, m) give (…, m)."""
+    product: Node = matmul(x, weight)
+    return product + bias
+
+
+def _center(x: Node, axis: int) -> Node:
+    return x - mean(x, axis, keepdims=True)
+
+
+def _variance(x: Node, axis: int) -> Node:
+    centered = _center(x, axis)
+    return mean(centered * centered, axis, keepdims=True)
+
+
+def _standardize(x: Node, axis: int, eps: float) -> tuple[Node, Node]:
+    """x with mean 0 and variance 1 along `axis`, and the reciprocal of its deviation."""
+    scale: Node = 1.0 / sqrt(_variance(x, axis) + eps)
+    return _center(x, axis) * scale, scale
+
+
+def _norm_vjp(
+    ct: Node, x: Node, weight: Node, bias: Node, axis: int, eps: float
+) -> tuple[Node, Node, Node]:
+    """The derivative of weight * standardize(x) + bias, as in Ioffe and Szegedy 2015, section 3."""
+    normal, scale = _standardize(x, axis, eps)
+    ct_normal = ct * weight
+    inner = (
+        ct_normal
+        - mean(ct_normal, axis, keepdims=True)
+        - normal * mean(ct_normal * normal, axis, keepdims=True)
+    )
+    return inner * scale, sum_to(ct * normal, weight.shape), sum_to(ct, bias.shape)
+
+
+def _batch_norm_vjp(
+    ct: Node, out: Node, x: Node, weight: Node, bias: Node, *, eps: float
+) -> tuple[Node, Node, Node]:
+    # Here the two means are the gradients of bias and weight divided by the batch size: one
+    # reduction each serves both.
+    normal, scale = _standardize(x, 0, eps)
+    ct_weight, ct_bias = sum(ct * normal, 0), sum(ct, 0)
+    count = x.shape[0]
+    inner = ct - ct_bias / count - normal * (ct_weight / count)
+    return inner * (weight * scale), ct_weight, ct_bias
+
+
+@composite(vjp=_batch_norm_vjp)
+def batch_norm(x: Node, weight: Node, bias: Node, *, eps: float) -> Node:
+    """Batch normalization of (n, d) over its rows, in training (Ioffe and Szegedy 2015).
+
+    The variance divides by n. `weight` and `bias` have the shape (d,).
+    """
+    _require_features("batch_norm", x, weight, bias)
+    return _standardize(x, 0, eps)[0] * weight + bias
+
+
+@composite()
+def batch_mean(x: Node) -> Node:
+    """The mean of (n, d) over its rows: (d,)."""
+    return sum_to(mean(x, 0, keepdims=True), x.shape[1:])
+
+
+@composite()
+def batch_variance(x: Node) -> Node:
+    """The variance of (n, d) over its rows, dividing by n: (d,)."""
+    return sum_to(_variance(x, 0), x.shape[1:])
+
+
+@composite()
+def batch_norm_inference(
+    x: Node, weight: Node, bias: Node, running_mean: Node, running_var: Node, *, eps: float
+) -> Node:
+    """Batch normalization of (n, d) by running statistics of the shape (d,)."""
+    _require_features("batch_norm", x, weight, bias)
+    return (x - running_mean) / sqrt(running_var + eps) * weight + bias
+
+
+def _layer_norm_vjp(
+    ct: Node, out: Node, x: Node, weight: Node, bias: Node, *, eps: float
+) -> tuple[Node, Node, Node]:
+    return _norm_vjp(ct, x, weight, bias, -1, eps)
+
+
+@composite(vjp=_layer_norm_vjp)
+def layer_norm(x: Node, weight: Node, bias: Node, *, eps: float) -> Node:
+    """Layer normalization over the last axis (Ba, Kiros and Hinton 2016)."""
+    if x.shape[-1:] != weight.shape or weight.shape != bias.shape:
+        raise ShapeError(
+            f"layer_norm over {x.shape[-1:]} features needs weight and bias of that shape, "
+            f"not {weight.shape} and {bias.shape}"
+        )
+    return _standardize(x, -1, eps)[0] * weight + bias
+
+
+@composite()
+def dropout(x: Node, keep: Node, *, p: float) -> Node:
+    """x where the boolean `keep` holds, 0 elsewhere, divided by 1 - p (Srivastava et al. 2014)."""
+    return x * (cast(keep, x.dtype) / (1.0 - p))
+
+
+@composite()
+def one_hot(labels: Node, *, classes: int) -> Node:
+    """Labels (…) as rows (…, classes) of float32 with a 1 at the label and 0 elsewhere."""
+    numbers = as_constant(np.arange(classes))
+    return cast(equal(expand_dims(labels, (len(labels.shape),)), numbers), np.float32)
+
+
+@composite()
+def softmax_loss(logits: Node, labels: Node) -> Node:
+    """The mean over rows of logsumexp(logits) - logits[label]; logits (n, k), labels (n,)."""
+    if len(logits.shape) != 2 or labels.shape != logits.shape[:1]:
+        raise ShapeError(
+            "softmax_loss takes logits of shape (n, k) and labels of shape (n,), "
+            f"not {logits.shape} and {labels.shape}"
+        )
+    hot = cast(one_hot(labels, classes=logits.shape[1]), logits.dtype)
+    return mean(logsumexp(logits, 1) - sum(logits * hot, 1))
+
+
+def _require_features(name: str, x: Node, weight: Node, bias: Node) -> None:
+    if len(x.shape) != 2 or x.shape[1:] != weight.shape or weight.shape != bias.shape:
+        raise ShapeError(
+            f"{name} takes x of shape (n, {weight.shape[0] if weight.shape else 'd'}), "
+            f"weight and bias of one shape (d,), not {x.shape}, {weight.shape} and {bias.shape}"
+        )

@@ -1,0 +1,33 @@
+"""Composites of optimizers: one step of a moment or of a parameter."""
+
+from needle_ir.ir import Node
+from needle_ir.ops.composite import composite
+from needle_ir.ops.elementwise import cast, sqrt
+
+
+@composite()
+def moving_average(average: Node, x: Node, *, beta: float) -> Node:
+    """beta * average + (1 - beta) * x, in the dtype of `average`."""
+    result: Node = cast(average * beta + x * (1.0 - beta), average.dtype)
+    return result
+
+
+@composite()
+def sgd_update(parameter: Node, direction: Node, lr: Node) -> Node:
+    """parameter - lr * direction, in the dtype of the parameter."""
+    result: Node = cast(parameter - lr * direction, parameter.dtype)
+    return result
+
+
+@composite()
+def adam_update(
+    parameter: Node, u: Node, v: Node, lr: Node, u_debias: Node, v_debias: Node, *, eps: float
+) -> Node:
+    """One step of Adam (Kingma and Ba 2015, algorithm 1) from its updated moments u and v.
+
+    `u_debias` and `v_debias` are 1 - beta**t. The result has the dtype of the parameter.
+    """
+    rate = lr / u_debias
+    step: Node = rate * u / (sqrt(v / v_debias) + eps)
+    result: Node = cast(parameter - step, parameter.dtype)
+    return result

@@ -1,0 +1,218 @@
+"""From pending tensors to arrays: canonicalize, look the plan up, run it."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from needle_ir.compiler import Program, compile_graph
+from needle_ir.ir import INPUT, Array, Graph, Node, input_node, node_key
+from needle_ir.ops.markers import GRAD, STOP_GRADIENT, known
+from needle_ir.recording import state
+from needle_ir.tensor import Tensor
+
+CACHE_CAPACITY = 256
+
+
+class TracedValueError(RuntimeError):
+    """The value of a tensor was asked for while the function that computes it is traced."""
+
+
+class CacheInfo(NamedTuple):
+    """Counts of the plan cache, as functools.lru_cache has them."""
+
+    hits: int
+    misses: int
+    maxsize: int
+    currsize: int
+
+
+class PlanCache:
+    """Compiled programs by the structure of what was recorded, least recently used first out.
+
+    Keys and programs hold types, ops and constants, never the data of a leaf.
+    """
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self._programs: OrderedDict[Hashable, Program] = OrderedDict()
+        self._lock = threading.Lock()
+        self._hits = self._misses = 0
+
+    def find(self, pending: "Pending") -> Program:
+        """The program for `pending`, compiled now where it is new."""
+        key = pending.key
+        with self._lock:
+            program = self._programs.get(key)
+            if program is not None:
+                self._hits += 1
+                self._programs.move_to_end(key)
+                return program
+            self._misses += 1
+        program = compile_graph(pending.graph())
+        with self._lock:
+            self._programs[key] = program
+            while len(self._programs) > self.capacity:
+                self._programs.popitem(last=False)
+        return program
+
+    def info(self) -> CacheInfo:
+        """How often a program was found, how often compiled, and how many are kept."""
+        with self._lock:
+            return CacheInfo(self._hits, self._misses, self.capacity, len(self._programs))
+
+    def clear(self) -> None:
+        """Drop every program and start counting again."""
+        with self._lock:
+            self._programs.clear()
+            self._hits = self._misses = 0
+
+
+plans = PlanCache(CACHE_CAPACITY)
+
+
+@dataclass
+class Pending:
+    """A recorded subgraph in canonical form: leaves by position, not by data."""
+
+    leaves: list[Node]  # in the order in which the walk met them
+    outputs: list[Node]
+    effects: Sequence[Node]
+    unused: Sequence[Node]
+    index: dict[Node, int]
+    rows: list[Hashable]
+    follow_known: bool  # whether nodes with a value were walked through, for derivatives
+
+    @property
+    def key(self) -> Hashable:
+        """What the plan cache compares: structure, types, constants."""
+        roots = (self.effects, self.outputs)
+        return (tuple(self.rows), *[tuple([self.index[x] for x in nodes]) for nodes in roots])
+
+    def graph(self, inputs: Sequence[Node] | None = None, name: str = "step") -> Graph:
+        """The graph to compile. Its inputs stand for `leaves`, or for `inputs`, a permutation."""
+        new: dict[Node, Node] = {}
+        values: dict[Node, Node] = {}
+        for leaf in self.leaves if inputs is None else inputs:
+            values[leaf] = input_node(leaf.type, leaf.attrs.get("name"), leaf.origin)
+        for node in self.index:
+            if node in values and not self._walked_through(node):
+                new[node] = values[node]
+                continue
+            rebuilt = node.with_inputs(tuple([new[operand] for operand in node.inputs]))
+            new[node] = known(rebuilt, values[node]) if node in values else rebuilt
+        groups = (self.outputs, self.effects, self.unused)
+        outputs, effects, unused = ([new[node] for node in nodes] for nodes in groups)
+        return Graph(values.values(), outputs, effects, unused, name)
+
+    def _walked_through(self, node: Node) -> bool:
+        return self.follow_known and node.op not in (INPUT, STOP_GRADIENT)
+
+
+def canonicalize(
+    outputs: Sequence[Node], effects: Sequence[Node] = (), unused: Sequence[Node] = ()
+) -> Pending:
+    """Number what `outputs` and `effects` need, operands before users.
+
+    The walk stops at nodes whose value is known. Where a gradient is asked for it has to look
+    behind them, because derivatives flow through them: then it starts again and does.
+    """
+    pending = _walk(outputs, effects, unused, follow_known=False)
+    if any(node.op is GRAD for node in pending.index) and any(
+        leaf.op not in (INPUT, STOP_GRADIENT) for leaf in pending.leaves
+    ):
+        pending = _walk(outputs, effects, unused, follow_known=True)
+    return pending
+
+
+def _walk(
+    outputs: Sequence[Node], effects: Sequence[Node], unused: Sequence[Node], follow_known: bool
+) -> Pending:
+    index: dict[Node, int] = {}
+    rows: list[Hashable] = []
+    leaves: list[Node] = []
+    entered: set[Node] = set()
+    stack = [*reversed(unused), *reversed(outputs), *reversed(effects)]
+    while stack:
+        node = stack[-1]
+        if node in index:
+            stack.pop()
+            continue
+        is_known = node.value is not None or node.op is INPUT
+        opaque = is_known and not (follow_known and node.op not in (INPUT, STOP_GRADIENT))
+        if not opaque and node not in entered:
+            entered.add(node)
+            waiting = [operand for operand in node.inputs if operand not in index]
+            if waiting:
+                stack.extend(reversed(waiting))
+                continue
+        stack.pop()
+        if is_known:
+            leaves.append(node)
+        if opaque:
+            rows.append(node.type)
+        elif is_known:
+            rows.append(("known", node_key(node, index)))
+        else:
+            rows.append(node_key(node, index))
+        index[node] = len(index)
+    return Pending(leaves, list(outputs), effects, unused, index, rows, follow_known)
+
+
+def force(tensor: Tensor) -> None:
+    """Compute `tensor`, and with it every held tensor that the way there passes."""
+    pending = canonicalize([tensor.node])
+    held = [x for x in state.pending.values() if x.node in pending.index and x is not tensor]
+    pending.outputs += [x.node for x in held if x.node is not tensor.node]
+    _run(pending, [tensor, *held], free_history=False)
+
+
+def sync() -> None:
+    """Compute every pending tensor that is still held, as one plan, and free their history.
+
+    Nothing happens while a function is traced: the trace records the step, it does not run it.
+    """
+    if state.trace is not None:
+        return
+    # Another thread may have computed some of them.
+    held = [x for x in state.pending.values() if x.node.value is None]
+    state.pending.clear()
+    state.recorded = 0
+    if held:
+        pending = canonicalize([x.node for x in held])
+        _run(pending, held, free_history=True)
+
+
+def _run(pending: Pending, tensors: Iterable[Tensor], free_history: bool) -> None:
+    arrays = leaf_arrays(pending.leaves)
+    program = plans.find(pending)
+    results = program(arrays)
+    for node, array in zip(pending.outputs, results, strict=True):
+        node.realize(array)
+    for tensor in tensors:
+        tensor._settle(free_history)
+
+
+def leaf_arrays(leaves: Iterable[Node]) -> list[Array]:
+    """The data of `leaves`. Raises TracedValueError for a leaf that has none."""
+    arrays: list[Array] = []
+    for leaf in leaves:
+        if leaf.value is None:
+            raise TracedValueError(
+                "a value that is known only when the traced function runs was asked for while it "
+                "is traced. Return the tensor instead of reading it with numpy(), item(), float() "
+                "or `if`; for a branch on a value use where()"
+            )
+        arrays.append(leaf.value)
+    return arrays
+
+
+def cache_info() -> CacheInfo:
+    """Counts of the plan cache: hits, misses, capacity, programs kept."""
+    return plans.info()
+
+
+def clear_cache() -> None:
+    """Drop every compiled program."""
+    plans.clear()

@@ -1,0 +1,107 @@
+"""What recording knows besides the graph: pending tensors, the gradient mode, the running trace.
+
+The state is one object per thread, so that threads record without seeing each other.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from needle_ir.ir import Array, DType, Node, TensorType, input_node
+
+if TYPE_CHECKING:
+    from needle_ir.tensor import Tensor
+
+
+class Trace:
+    """What one run of a function under `trace` or `jit` read, wrote and drew."""
+
+    def __init__(self) -> None:
+        self.made: set[int] = set()  # ids of the tensors that were made inside
+        self.reads: dict[Node, Tensor] = {}  # leaves of the tensors that were there before
+        self.data_writes: dict[int, tuple[Tensor, Node]] = {}  # with the node from before
+        self.grad_writes: dict[int, tuple[Tensor, Tensor | None]] = {}  # with the grad from before
+        self.effects: list[Node] = []
+        self.recorded: list[Node] = []
+        self.host_values: dict[Node, Callable[[], Array]] = {}
+        self.guards: dict[tuple[int, str], tuple[object, str, object]] = {}
+
+    def undo_writes(self) -> None:
+        """Put back what every tensor held before the trace."""
+        for tensor, node in self.data_writes.values():
+            tensor.node = node
+        for tensor, grad in self.grad_writes.values():
+            tensor._grad = grad
+
+
+class _State(threading.local):
+    def __init__(self) -> None:
+        self.grad_enabled = True
+        self.trace: Trace | None = None
+        self.pending: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
+        self.recorded = 0  # nodes since the last sync
+
+
+state = _State()
+# The leaf node of every tensor that wants a gradient.
+variables: "WeakValueDictionary[Node, Tensor]" = WeakValueDictionary()
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Record without gradients: what is made inside is a constant to every derivative."""
+    outer = state.grad_enabled
+    state.grad_enabled = False
+    try:
+        yield
+    finally:
+        state.grad_enabled = outer
+
+
+@contextmanager
+def enable_grad() -> Iterator[None]:
+    """Record with gradients again inside of `no_grad`."""
+    outer = state.grad_enabled
+    state.grad_enabled = True
+    try:
+        yield
+    finally:
+        state.grad_enabled = outer
+
+
+@contextmanager
+def tracing() -> Iterator[Trace]:
+    """Record into a new trace. What the traced code assigned is put back at the end."""
+    outer = state.trace
+    state.trace = trace = Trace()
+    try:
+        yield trace
+    finally:
+        state.trace = outer
+        trace.undo_writes()
+
+
+def host_scalar(read: Callable[[], float], dtype: DType, name: str) -> Node:
+    """A rank-0 input whose value is `read()` at every run, such as a learning rate.
+
+    It is no constant of the program: another value does not compile again.
+    """
+
+    def array() -> Array:
+        return np.asarray(read(), dtype)
+
+    node = input_node(TensorType((), dtype), name, value=array())
+    if state.trace is not None:
+        state.trace.host_values[node] = array
+    return node
+
+
+def guarded(owner: object, name: str, value: Any) -> Any:
+    """`value`, which is `owner.name`. A trace that reads it holds only while it stays the same."""
+    if state.trace is not None:
+        state.trace.guards[id(owner), name] = (owner, name, value)
+    return value

@@ -1,0 +1,387 @@
+"""The lazy tensor: a handle on a node."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from needle_ir import ops
+from needle_ir.device import Device, check_device, cpu
+from needle_ir.ir import (
+    Array,
+    DType,
+    DTypeError,
+    Node,
+    Op,
+    Operators,
+    ShapeError,
+    TensorType,
+    as_dtype,
+    input_node,
+    is_floating,
+)
+from needle_ir.ops.build import DEFAULT_DTYPE, build
+from needle_ir.ops.markers import STOP_GRADIENT
+from needle_ir.ops.shape import normalize_axes
+from needle_ir.recording import state, variables
+
+# A graph that grows past this many nodes with nothing forcing it is run by itself.
+MAX_PENDING_NODES = 10_000
+
+
+class Tensor(Operators):
+    """An array that is computed when it is needed.
+
+    `array` is a NumPy array, which keeps its dtype, or Python numbers, which become float32. The
+    data is copied. A tensor of a float dtype with `requires_grad` gets a `.grad` from
+    `backward()`. Raises DTypeError for data that is not numeric.
+    """
+
+    __slots__ = ("__weakref__", "_grad", "_history_freed", "is_leaf", "name", "node",
+                 "requires_grad")  # fmt: skip
+
+    # NumPy leaves `array + tensor` to the tensor.
+    __array_ufunc__ = None
+
+    node: Node
+    requires_grad: bool
+    is_leaf: bool
+    name: str | None
+
+    def __init__(
+        self,
+        array: Any,
+        *,
+        device: Device | None = None,
+        dtype: Any = None,
+        requires_grad: bool = True,
+    ):
+        check_device(device)
+        self._grad: Tensor | None = None
+        self._history_freed = False
+        self.name = None
+        self.is_leaf = True
+        data = own_array(array, dtype)
+        self.requires_grad = requires_grad and is_floating(data.dtype)
+        self._set_leaf(input_node(TensorType(data.shape, data.dtype), value=data))
+        if state.trace is not None:
+            state.trace.made.add(id(self))
+
+    @classmethod
+    def _from_node(cls, node: Node, requires_grad: bool, is_leaf: bool = False) -> "Tensor":
+        """The handle on a node that was just recorded."""
+        tensor = Tensor.__new__(Tensor)
+        tensor._grad = None
+        tensor._history_freed = False
+        tensor.name = None
+        tensor.is_leaf = is_leaf
+        tensor.requires_grad = requires_grad
+        tensor.node = node
+        if state.trace is not None:
+            state.trace.made.add(id(tensor))
+            if node.value is None:
+                state.trace.recorded.append(node)
+        elif node.value is None:
+            tensor._register()
+        return tensor
+
+    @classmethod
+    def _from_array(cls, array: Array, requires_grad: bool = False) -> "Tensor":
+        """The handle on an array that nobody else holds, without a copy."""
+        node = input_node(TensorType(array.shape, array.dtype), value=array)
+        tensor = cls._from_node(node, requires_grad, is_leaf=True)
+        tensor._set_leaf(node)
+        return tensor
+
+    def _register(self) -> None:
+        state.pending[id(self)] = self
+        state.recorded += 1
+        if state.recorded > MAX_PENDING_NODES:
+            from needle_ir.realize import sync
+
+            sync()
+
+    def _set_leaf(self, node: Node) -> None:
+        if self.requires_grad:
+            variables.pop(getattr(self, "node", node), None)
+            variables[node] = self
+        self.node = node
+
+    def _settle(self, free_history: bool) -> None:
+        """After the node got its value: let go of what no derivative needs any more."""
+        state.pending.pop(id(self), None)
+        if self.is_leaf or not self.requires_grad or free_history:
+            self._history_freed |= self.requires_grad and not self.is_leaf
+            self.node.forget(self.name)
+
+    def __apply_op__(self, op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> "Tensor":
+        """Record `op` over tensors, arrays and Python scalars."""
+        needs_grad = False
+        inputs: list[Any] = []
+        for operand in operands:
+            if isinstance(operand, Tensor):
+                node = operand._read()
+                if operand.requires_grad:
+                    if state.grad_enabled:
+                        needs_grad = True
+                    else:
+                        node = build(STOP_GRADIENT, [node], {})
+                inputs.append(node)
+            elif isinstance(operand, np.ndarray | list | tuple):
+                data = own_array(operand)
+                inputs.append(input_node(TensorType(data.shape, data.dtype), value=data))
+            else:
+                inputs.append(operand)
+        node = build(op, inputs, attrs)
+        return Tensor._from_node(node, needs_grad and is_floating(node.type.dtype))
+
+    def _read(self) -> Node:
+        """The node, for use as an operand. A trace learns that it depends on this tensor."""
+        trace = state.trace
+        if trace is not None and id(self) not in trace.made and self.node.value is not None:
+            trace.reads.setdefault(self.node, self)
+        return self.node
+
+    def _assign(self, node: Node) -> None:
+        """Let this tensor be a new leaf whose array is that of `node`."""
+        trace = state.trace
+        if trace is not None and id(self) not in trace.made:
+            trace.data_writes.setdefault(id(self), (self, self.node))
+        self.is_leaf = True
+        self._history_freed = False
+        if node.value is not None:
+            self._set_leaf(input_node(node.type, self.name, value=node.value))
+            return
+        self._set_leaf(build(STOP_GRADIENT, [node], {}))
+        if trace is None:
+            self._register()
+
+    # Data -------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes."""
+        return self.node.type.shape
+
+    @property
+    def dtype(self) -> DType:
+        """The NumPy dtype."""
+        return self.node.type.dtype
+
+    @property
+    def device(self) -> Device:
+        """Where the data lives."""
+        return cpu()
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.node.type.size
+
+    @property
+    def T(self) -> "Tensor":  # noqa: N802 - NumPy's name
+        """The tensor with its axes reversed."""
+        return ops.permute(self)  # type: ignore[no-any-return]
+
+    @property
+    def data(self) -> "Tensor":
+        """The same values without their history. Assigning to it starts a new leaf."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: "Tensor | Array") -> None:
+        source = value if isinstance(value, Tensor) else Tensor(value, requires_grad=False)
+        if source.dtype != self.dtype:
+            raise DTypeError(
+                f"data of dtype {source.dtype} is assigned to a tensor of {self.dtype}; "
+                f"convert it with astype({str(self.dtype)!r})"
+            )
+        self._assign(source._read())
+
+    @property
+    def grad(self) -> "Tensor | None":
+        """The derivative that the last `backward()` gave this leaf, None before."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: "Tensor | None") -> None:
+        if value is not None and not isinstance(value, Tensor):
+            raise DTypeError(f"a gradient is a Tensor or None, not {type(value).__name__}")
+        if value is not None and value.shape != self.shape:
+            raise ShapeError(f"a gradient of shape {value.shape} for a tensor of {self.shape}")
+        trace = state.trace
+        if trace is not None and id(self) not in trace.made:
+            trace.grad_writes.setdefault(id(self), (self, self._grad))
+        self._grad = value
+
+    def detach(self) -> "Tensor":
+        """The same values as a constant to every derivative."""
+        if self.node.value is not None and state.trace is None:
+            return Tensor._from_array(self.node.value)
+        return Tensor._from_node(build(STOP_GRADIENT, [self._read()], {}), False, is_leaf=True)
+
+    def realize(self) -> Self:
+        """Compute the value now. Returns the tensor."""
+        if self.node.value is None:
+            from needle_ir.realize import force
+
+            force(self)
+        return self
+
+    @property
+    def cached_data(self) -> Array:
+        """The array itself, computed now if need be. Read-only: tensors may share it."""
+        self.realize()
+        assert self.node.value is not None
+        view = self.node.value.view()
+        view.flags.writeable = False
+        return view
+
+    def numpy(self) -> Array:
+        """The values as a NumPy array of the caller's own."""
+        return self.cached_data.copy()
+
+    def item(self) -> Any:
+        """The one element as a Python number. Raises ValueError where there are more, or none."""
+        if self.size != 1:
+            raise ValueError(f"item() of a tensor with {self.size} elements, shape {self.shape}")
+        return self.cached_data.item()
+
+    def backward(self, out_grad: "Tensor | None" = None) -> None:
+        """Set `.grad` on every leaf below that requires it, to the derivative of
+        sum(self * out_grad); `out_grad` is ones where None.
+
+        It is recorded, not computed. Raises ValueError where there is nothing to differentiate.
+        """
+        from needle_ir.autograd import backward
+
+        backward(self, out_grad)
+
+    # Python's protocols -----------------------------------------------------------------------
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("a tensor gives its data as a copy: leave copy=False out")
+        return self.numpy() if dtype is None else self.cached_data.astype(dtype)
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a tensor of rank 0 has no length")
+        return self.shape[0]
+
+    def __eq__(self, other: object) -> "Tensor":  # type: ignore[override]
+        return ops.equal(self, other)  # type: ignore[no-any-return]
+
+    def __ne__(self, other: object) -> "Tensor":  # type: ignore[override]
+        return ops.not_equal(self, other)  # type: ignore[no-any-return]
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        values = np.array2string(self.cached_data, separator=", ", prefix="Tensor(")
+        return f"Tensor({values}, dtype={self.dtype})"
+
+    # Operations -------------------------------------------------------------------------------
+
+    def matmul(self, other: Any) -> "Tensor":
+        """The matrix product self @ other."""
+        return ops.matmul(self, other)  # type: ignore[no-any-return]
+
+    def sum(self, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> "Tensor":
+        """The sum over `axes`, over all where None."""
+        return ops.sum(self, axes, keepdims)  # type: ignore[no-any-return]
+
+    def mean(self, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> "Tensor":
+        """The arithmetic mean over `axes`, over all where None."""
+        return ops.mean(self, axes, keepdims)
+
+    def max(self, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> "Tensor":
+        """The largest element over `axes`, over all where None."""
+        return ops.max(self, axes, keepdims)  # type: ignore[no-any-return]
+
+    def min(self, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> "Tensor":
+        """The smallest element over `axes`, over all where None."""
+        return ops.min(self, axes, keepdims)  # type: ignore[no-any-return]
+
+    def reshape(self, *shape: int | Sequence[int]) -> "Tensor":
+        """The same elements in another shape; one length may be -1."""
+        return ops.reshape(self, _as_shape(shape))  # type: ignore[no-any-return]
+
+    def broadcast_to(self, *shape: int | Sequence[int]) -> "Tensor":
+        """The tensor repeated along its axes of length 1 to `shape`."""
+        return ops.broadcast_to(self, _as_shape(shape))  # type: ignore[no-any-return]
+
+    def transpose(self, axes: Sequence[int] | None = None) -> "Tensor":
+        """The tensor with two axes swapped: the two in `axes`, the last two where None.
+
+        With a permutation of all axes, the axes in that order.
+        """
+        order = list(range(self.ndim))
+        pair = (-2, -1) if axes is None else tuple(axes)
+        if len(pair) != 2:
+            return ops.permute(self, pair)  # type: ignore[no-any-return]
+        if axes is None and self.ndim < 2:
+            raise ShapeError(f"a tensor of shape {self.shape} has no two axes to swap")
+        i, j = (normalize_axes(axis, self.ndim)[0] for axis in pair)
+        order[i], order[j] = order[j], order[i]
+        return ops.permute(self, order)  # type: ignore[no-any-return]
+
+    def exp(self) -> "Tensor":
+        """e to the power of each element."""
+        return ops.exp(self)  # type: ignore[no-any-return]
+
+    def log(self) -> "Tensor":
+        """The natural logarithm of each element."""
+        return ops.log(self)  # type: ignore[no-any-return]
+
+    def sqrt(self) -> "Tensor":
+        """The square root of each element."""
+        return ops.sqrt(self)  # type: ignore[no-any-return]
+
+    def tanh(self) -> "Tensor":
+        """The hyperbolic tangent of each element."""
+        return ops.tanh(self)  # type: ignore[no-any-return]
+
+    def abs(self) -> "Tensor":
+        """The absolute value of each element."""
+        return ops.abs(self)  # type: ignore[no-any-return]
+
+    def astype(self, dtype: Any) -> "Tensor":
+        """The elements converted to `dtype`."""
+        return ops.cast(self, dtype)  # type: ignore[no-any-return]
+
+
+def own_array(data: Any, dtype: Any = None) -> Array:
+    """A contiguous copy of `data`. Python numbers become float32 where no dtype is given.
+
+    Raises DTypeError for data that is not numeric, ShapeError for nested lists of uneven lengths.
+    """
+    if isinstance(data, Tensor):
+        data = data.cached_data
+    is_array = isinstance(data, np.ndarray | np.generic)
+    try:
+        array = data if is_array else np.asarray(data)
+    except ValueError as error:
+        raise ShapeError(f"the nested lists are no array: {error}") from None
+    if dtype is None:
+        is_number = array.dtype.kind in "iuf" and not is_array
+        dtype = DEFAULT_DTYPE if is_number else array.dtype
+    return np.array(array, dtype=as_dtype(dtype), order="C")
+
+
+def _as_shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    return tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape

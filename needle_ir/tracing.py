@@ -1,0 +1,202 @@
+"""Tracing: a function run once, on inputs without data, to get its graph."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from needle_ir.ir import Array, Graph, Node, TensorType, as_dtype, input_node, topological
+from needle_ir.pytree import LEAF, Tree, flatten, unflatten
+from needle_ir.realize import canonicalize, leaf_arrays, sync
+from needle_ir.recording import Trace, tracing
+from needle_ir.tensor import Tensor
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The graph of a function, and where its inputs come from and its outputs go.
+
+    The graph's inputs are the tensors and arrays among the arguments, then `state` (tensors that
+    the function read), then host values, then arrays that it captured. Its outputs are the tensors
+    among the results, then what it assigned to `.data`, then what it assigned to `.grad`.
+    """
+
+    graph: Graph
+    result_tree: Tree
+    result_leaves: tuple[Any, ...]  # tensors stand here as None
+    result_is_tensor: tuple[bool, ...]
+    state: tuple[Tensor, ...]
+    state_types: tuple[TensorType, ...]
+    host_values: tuple[Callable[[], Array], ...]
+    captured: tuple[Array, ...]
+    data_writes: tuple[Tensor, ...]
+    grad_writes: tuple[Tensor, ...]
+    grad_resets: tuple[Tensor, ...]  # whose `.grad` it set to None
+    guards: tuple[tuple[object, str, object], ...]
+
+    def what_changed(self) -> str | None:
+        """Why this recording is no longer the function's, in words; None while it is."""
+        for owner, name, value in self.guards:
+            now = getattr(owner, name)
+            if now != value:
+                return f"{type(owner).__name__}.{name} is {now!r}, was {value!r}"
+        for tensor, type_ in zip(self.state, self.state_types, strict=True):
+            if tensor.node.type != type_:
+                return f"{tensor.name or 'a tensor'} is {tensor.node.type}, was {type_}"
+        return None
+
+    def gather(self, arguments: Sequence[Array]) -> list[Array]:
+        """The arrays to run on: the arguments' and the present ones of everything else."""
+        states = leaf_arrays([tensor.realize().node for tensor in self.state])
+        return [*arguments, *states, *[read() for read in self.host_values], *self.captured]
+
+    def scatter(self, arrays: Sequence[Array]) -> Any:
+        """Assign what the function assigned, and return what it returned."""
+        results = iter(arrays)
+        leaves = [
+            Tensor._from_array(next(results)) if is_tensor else leaf
+            for leaf, is_tensor in zip(self.result_leaves, self.result_is_tensor, strict=True)
+        ]
+        for tensor in self.data_writes:
+            tensor._assign(Tensor._from_array(next(results)).node)
+        for tensor in self.grad_writes:
+            tensor.grad = Tensor._from_array(next(results))
+        for tensor in self.grad_resets:
+            tensor.grad = None
+        return unflatten(self.result_tree, leaves)
+
+
+def record(fn: Callable[..., Any], arguments: Arguments) -> Recording:
+    """Run `fn` on inputs without data and keep what it recorded.
+
+    What it assigns to tensors from outside is noted and undone.
+    """
+    sync()
+    leaves, tree = flatten(arguments)
+    names = _argument_names(fn, arguments)
+    with tracing() as trace:
+        inputs: list[Node] = []
+        stand_ins = []
+        for leaf, name in zip(leaves, names, strict=True):
+            if is_dynamic(leaf):
+                inputs.append(input_node(type_of(leaf), name))
+                requires_grad = isinstance(leaf, Tensor) and leaf.requires_grad
+                stand_in = Tensor._from_node(inputs[-1], requires_grad, is_leaf=True)
+                stand_in._set_leaf(inputs[-1])
+                stand_ins.append(stand_in)
+            else:
+                stand_ins.append(leaf)
+        args, kwargs = unflatten(tree, stand_ins)
+        result = fn(*args, **kwargs)
+        result_leaves, result_tree = flatten(result)
+        returned = [leaf._read() for leaf in result_leaves if isinstance(leaf, Tensor)]
+        data_writes = [tensor for tensor, _ in trace.data_writes.values()]
+        written = [tensor.node for tensor in data_writes]
+        grads = [(tensor, tensor.grad) for tensor, _ in trace.grad_writes.values()]
+    grad_writes = [(tensor, grad.node) for tensor, grad in grads if grad is not None]
+    outputs = [*returned, *written, *[node for _, node in grad_writes]]
+    pending = canonicalize(outputs, trace.effects, _unused(trace, outputs, inputs))
+    groups = _group_leaves(pending.leaves, inputs, trace)
+    graph = pending.graph(
+        [*inputs, *groups.state, *groups.host, *groups.captured],
+        name=getattr(fn, "__name__", type(fn).__name__),
+    )
+    return Recording(
+        graph=graph,
+        result_tree=result_tree,
+        result_leaves=tuple(None if isinstance(x, Tensor) else x for x in result_leaves),
+        result_is_tensor=tuple(isinstance(x, Tensor) for x in result_leaves),
+        state=tuple(trace.reads[node] for node in groups.state),
+        state_types=tuple(node.type for node in groups.state),
+        host_values=tuple(trace.host_values[node] for node in groups.host),
+        captured=tuple(leaf_arrays(groups.captured)),
+        data_writes=tuple(data_writes),
+        grad_writes=tuple(tensor for tensor, _ in grad_writes),
+        grad_resets=tuple(tensor for tensor, grad in grads if grad is None),
+        guards=tuple(trace.guards.values()),
+    )
+
+
+def is_dynamic(leaf: Any) -> bool:
+    """Whether an argument is an input of the graph. Anything else is part of the program."""
+    return isinstance(leaf, Tensor | np.ndarray)
+
+
+def type_of(leaf: Any) -> TensorType:
+    """The type of a tensor or an array."""
+    return TensorType(leaf.shape, as_dtype(leaf.dtype))
+
+
+def argument_arrays(leaves: Sequence[Any]) -> list[Array]:
+    """The data of the tensors and arrays among the leaves of the arguments."""
+    arrays: list[Array] = []
+    for leaf in leaves:
+        if isinstance(leaf, Tensor):
+            arrays += leaf_arrays([leaf.realize().node])
+        elif is_dynamic(leaf):
+            arrays.append(np.ascontiguousarray(leaf, as_dtype(leaf.dtype)).reshape(leaf.shape))
+    return arrays
+
+
+@dataclass(frozen=True)
+class _Groups:
+    state: list[Node]
+    host: list[Node]
+    captured: list[Node]
+
+
+def _group_leaves(leaves: Sequence[Node], inputs: Sequence[Node], trace: Trace) -> _Groups:
+    groups = _Groups([], [], [])
+    arguments = set(inputs)
+    for leaf in leaves:
+        if leaf in arguments:
+            continue
+        if leaf in trace.reads:
+            groups.state.append(leaf)
+        elif leaf in trace.host_values:
+            groups.host.append(leaf)
+        else:
+            groups.captured.append(leaf)
+    return groups
+
+
+def _unused(trace: Trace, outputs: Sequence[Node], inputs: Sequence[Node]) -> list[Node]:
+    """What was recorded and nothing needs, without what something else unused reads."""
+    needed = set(topological([*outputs, *trace.effects])).union(inputs)
+    unused = [node for node in trace.recorded if node not in needed]
+    read = {operand for node in unused for operand in node.inputs}
+    return [node for node in dict.fromkeys(unused) if node not in read]
+
+
+def _argument_names(fn: Callable[..., Any], arguments: Arguments) -> list[str]:
+    """A name for every leaf of the arguments: the parameter's, numbered where it has several."""
+    args, kwargs = arguments
+    try:
+        bound = inspect.signature(fn).bind(*args, **kwargs)
+        positional = [*_positional_names(bound)][: len(args)]
+    except (TypeError, ValueError):
+        positional = [f"arg{i}" for i in range(len(args))]
+    names: list[str] = []
+    named: list[tuple[str, Any]] = [*zip(positional, args, strict=True), *kwargs.items()]
+    for name, value in named:
+        leaves, tree = flatten(value)
+        names += [name] if tree == LEAF else [f"{name}_{i}" for i in range(len(leaves))]
+    return names
+
+
+def _positional_names(bound: inspect.BoundArguments) -> list[str]:
+    names: list[str] = []
+    parameters: Mapping[str, inspect.Parameter] = bound.signature.parameters
+    for name, value in bound.arguments.items():
+        if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
+            names += [f"{name}_{i}" for i in range(len(value))]
+        elif parameters[name].kind in (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        ):
+            names.append(name)
+    return names

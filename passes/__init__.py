@@ -1,0 +1,67 @@
+"""The passes: Graph to Graph, and at the end Graph to Plan."""
+
+if __name__ != "needle_ir.passes":
+    raise ImportError("this folder is imported as `needle_ir.passes`, not as `passes`")
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from needle_ir.ir import Pass
+from needle_ir.passes.autodiff import Autodiff, NotDifferentiableError, backward
+from needle_ir.passes.cse import CSE
+from needle_ir.passes.dce import DCE
+from needle_ir.passes.fold import Evaluate, Fold
+from needle_ir.passes.instruments import Record, Stage, Verify
+from needle_ir.passes.lower import Lower
+from needle_ir.passes.memory import make_plan, plan_memory
+from needle_ir.passes.pipeline import format_pipeline, parse_pipeline, run_pipeline
+from needle_ir.passes.rewrite import Pattern, Rule, rewrite
+from needle_ir.passes.schedule import peak_bytes, schedule
+from needle_ir.passes.simplify import Simplify
+from needle_ir.passes.stabilize import Stabilize
+
+DEFAULT_PIPELINE = (
+    "lower{keep_vjp=true}, fold, simplify, cse, stabilize, autodiff, "
+    "lower, fold, simplify, cse, dce"
+)
+
+
+def pass_table(evaluate: Evaluate) -> Mapping[str, Callable[..., Pass]]:
+    """Every pass by the name it has in a pipeline's text. Folding computes with `evaluate`."""
+    return {
+        "autodiff": Autodiff,
+        "cse": CSE,
+        "dce": DCE,
+        "fold": partial(Fold, evaluate),
+        "lower": Lower,
+        "simplify": Simplify,
+        "stabilize": Stabilize,
+    }
+
+
+__all__ = [
+    "CSE",
+    "DCE",
+    "DEFAULT_PIPELINE",
+    "Autodiff",
+    "Fold",
+    "Lower",
+    "NotDifferentiableError",
+    "Pattern",
+    "Record",
+    "Rule",
+    "Simplify",
+    "Stabilize",
+    "Stage",
+    "Verify",
+    "backward",
+    "format_pipeline",
+    "make_plan",
+    "parse_pipeline",
+    "pass_table",
+    "peak_bytes",
+    "plan_memory",
+    "rewrite",
+    "run_pipeline",
+    "schedule",
+]

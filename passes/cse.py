@@ -1,0 +1,32 @@
+"""Common-subexpression elimination."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from needle_ir.ir import Graph, Node, Trait
+
+
+@dataclass(frozen=True)
+class CSE:
+    """Merges nodes with the same op, attributes and operands; the first one stays.
+
+    The operands of a commutative op may stand in either order. Random draws and effects are never
+    merged.
+    """
+
+    name = "cse"
+
+    def run(self, graph: Graph) -> Graph:
+        """The graph with each expression computed once."""
+        known: dict[Hashable, Node] = {}
+
+        def merge(node: Node, inputs: tuple[Node, ...]) -> Node:
+            node = node.with_inputs(inputs)
+            if node.op.has(Trait.RANDOM) or node.op.has(Trait.EFFECT):
+                return node
+            operands = [id(operand) for operand in inputs]
+            if node.op.has(Trait.COMMUTATIVE):
+                operands.sort()
+            return known.setdefault((node.op, node.attrs.key, *operands), node)
+
+        return graph.rebuild(merge)

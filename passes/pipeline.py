@@ -1,0 +1,83 @@
+"""Pipelines: lists of passes, their text form, and the manager that runs them."""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from needle_ir.ir import Graph, Instrument, Pass
+
+_ITEM = re.compile(r"\s*([a-z_]+)\s*(?:\{([^{}]*)\})?\s*(?:,|$)")
+
+
+def run_pipeline(
+    graph: Graph, passes: Iterable[Pass], instruments: Sequence[Instrument] = ()
+) -> Graph:
+    """Run `passes` in order, with `instruments` looking on after each."""
+    for instrument in instruments:
+        instrument.start(graph)
+    for pass_ in passes:
+        started = time.perf_counter()
+        result = pass_.run(graph)
+        seconds = time.perf_counter() - started
+        for instrument in instruments:
+            instrument.after(pass_, graph, result, seconds)
+        graph = result
+    return graph
+
+
+def format_pipeline(passes: Iterable[Pass]) -> str:
+    """The text form of a pipeline: `lower{keep_vjp=true}, fold, cse`.
+
+    Options are the fields of the pass that are shown in its repr and differ from their defaults.
+    """
+    return ", ".join(map(_format_pass, passes))
+
+
+def parse_pipeline(text: str, table: Mapping[str, Callable[..., Pass]]) -> list[Pass]:
+    """The passes that `text` names; `table` makes a pass of its name and its options.
+
+    Raises ValueError, with the place, for an unknown pass, an unknown option or a bad value.
+    """
+    passes: list[Pass] = []
+    position = 0
+    while position < len(text):
+        item = _ITEM.match(text, position)
+        if item is None:
+            raise ValueError(f"pipeline {text!r}: can not read it at {text[position:]!r}")
+        name, options = item.group(1), item.group(2)
+        if name not in table:
+            raise ValueError(f"no pass {name!r}; the passes are {', '.join(sorted(table))}")
+        try:
+            passes.append(table[name](**_parse_options(options or "")))
+        except TypeError as error:
+            raise ValueError(f"pass {name!r}: {error}") from None
+        position = item.end()
+    return passes
+
+
+def _format_pass(pass_: Any) -> str:
+    shown = [
+        f"{field.name}={_format_value(getattr(pass_, field.name))}"
+        for field in fields(pass_)
+        if field.repr and getattr(pass_, field.name) != field.default
+    ]
+    return f"{pass_.name}{{{', '.join(shown)}}}" if shown else str(pass_.name)
+
+
+def _format_value(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _parse_options(text: str) -> dict[str, bool | int]:
+    options: dict[str, bool | int] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, equals, value = map(str.strip, part.partition("="))
+        if value in ("true", "false"):
+            options[name] = value == "true"
+        elif equals and value.isdigit():
+            options[name] = int(value)
+        else:
+            raise ValueError(f"option {part!r}: write name=true, name=false or name=NUMBER")
+    return options

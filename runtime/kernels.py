@@ -1,0 +1,173 @@
+"""The NumPy kernels: one row an op.
+
+A row makes the kernel of one node: a callable that takes the operands' arrays and then the
+result's, which it fills. Attributes are prepared here, once, not in every call. The kernel of an
+elementwise op may be given one of its operands as its result.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from needle_ir.ir import Array, Node
+
+Kernel = Callable[..., Any]
+KernelTable = dict[str, Callable[[Node], Kernel]]
+
+
+def _ufunc(function: Callable[..., Any]) -> Callable[[Node], Kernel]:
+    return lambda node: function
+
+
+def _cast(node: Node) -> Kernel:
+    def cast(x: Array, out: Array) -> None:
+        np.copyto(out, x, casting="unsafe")
+
+    return cast
+
+
+def _relu(node: Node) -> Kernel:
+    zero = np.zeros((), node.dtype)
+
+    def relu(x: Array, out: Array) -> None:
+        np.maximum(x, zero, out)
+
+    return relu
+
+
+def _where(node: Node) -> Kernel:
+    def where(condition: Array, a: Array, b: Array, out: Array) -> None:
+        if out is a:
+            np.copyto(out, b, where=~condition)
+        else:
+            if out is not b:
+                np.copyto(out, b)
+            np.copyto(out, a, where=condition)
+
+    return where
+
+
+def _reduction(ufunc: np.ufunc) -> Callable[[Node], Kernel]:
+    def make(node: Node) -> Kernel:
+        axes, keepdims = node.attrs["axes"], node.attrs["keepdims"]
+        reduce = ufunc.reduce
+        dtype = node.dtype
+
+        def kernel(x: Array, out: Array) -> None:
+            reduce(x, axes, dtype, out, keepdims)
+
+        return kernel
+
+    return make
+
+
+def _logsumexp(node: Node) -> Kernel:
+    axes, keepdims = node.attrs["axes"], node.attrs["keepdims"]
+
+    def logsumexp(x: Array, out: Array) -> None:
+        top = np.max(x, axis=axes, keepdims=True)
+        # inf - inf is NaN: where the largest element is no number to subtract, nothing is.
+        top = np.where(np.isfinite(top), top, 0)
+        total = np.add.reduce(np.exp(x - top), axes, None, None, True)
+        np.log(total, total)
+        total += top
+        np.copyto(out, total if keepdims else total.reshape(out.shape))
+
+    return logsumexp
+
+
+def _view(make_view: Callable[[Node], Callable[[Array], Array]]) -> Callable[[Node], Kernel]:
+    def make(node: Node) -> Kernel:
+        look = make_view(node)
+
+        def copy(x: Array, out: Array) -> None:
+            np.copyto(out, look(x))
+
+        return copy
+
+    return make
+
+
+def _random_uniform(node: Node) -> Kernel:
+    low, high = node.attrs["low"], node.attrs["high"]
+
+    def random_uniform(out: Array) -> None:
+        np.copyto(out, np.random.rand(*out.shape) * (high - low) + low, casting="same_kind")
+
+    return random_uniform
+
+
+def _random_normal(node: Node) -> Kernel:
+    mean, std = node.attrs["mean"], node.attrs["std"]
+
+    def random_normal(out: Array) -> None:
+        np.copyto(out, np.random.randn(*out.shape) * std + mean, casting="same_kind")
+
+    return random_normal
+
+
+# How a view op looks at its operand: array in, array out, no data moved.
+VIEWS: dict[str, Callable[[Node], Callable[[Array], Array]]] = {
+    "reshape": lambda node: partial(np.reshape, shape=node.attrs["shape"]),
+    "transpose": lambda node: partial(np.transpose, axes=node.attrs["permutation"]),
+    "broadcast_to": lambda node: partial(np.broadcast_to, shape=node.attrs["shape"]),
+}
+
+KERNELS: KernelTable = {
+    "negative": _ufunc(np.negative),
+    "abs": _ufunc(np.absolute),
+    "sign": _ufunc(np.sign),
+    "exp": _ufunc(np.exp),
+    "log": _ufunc(np.log),
+    "log1p": _ufunc(np.log1p),
+    "expm1": _ufunc(np.expm1),
+    "sqrt": _ufunc(np.sqrt),
+    "tanh": _ufunc(np.tanh),
+    "relu": _relu,
+    "logical_not": _ufunc(np.logical_not),
+    "add": _ufunc(np.add),
+    "subtract": _ufunc(np.subtract),
+    "multiply": _ufunc(np.multiply),
+    "divide": _ufunc(np.divide),
+    "power": _ufunc(np.power),
+    "maximum": _ufunc(np.maximum),
+    "minimum": _ufunc(np.minimum),
+    "equal": _ufunc(np.equal),
+    "not_equal": _ufunc(np.not_equal),
+    "less": _ufunc(np.less),
+    "less_equal": _ufunc(np.less_equal),
+    "greater": _ufunc(np.greater),
+    "greater_equal": _ufunc(np.greater_equal),
+    "where": _where,
+    "cast": _cast,
+    "sum": _reduction(np.add),
+    "max": _reduction(np.maximum),
+    "min": _reduction(np.minimum),
+    "logsumexp": _logsumexp,
+    "matmul": _ufunc(np.matmul),
+    "random_uniform": _random_uniform,
+    "random_normal": _random_normal,
+    **{name: _view(make_view) for name, make_view in VIEWS.items()},
+}
+
+
+class MissingKernelError(LookupError):
+    """A plan holds an op that the runtime has no kernel for."""
+
+
+def make_kernel(node: Node, table: KernelTable = KERNELS) -> Kernel:
+    """The kernel of `node`. Raises MissingKernelError with what to do where there is none."""
+    if node.op.name in table:
+        return table[node.op.name](node)
+    hint = "open it with the lower pass" if node.op.decompose else "expand it with autodiff"
+    raise MissingKernelError(f"no kernel for {node.op.name} ({node.type}): {hint} first")
+
+
+def evaluate(node: Node, arrays: list[Array]) -> Array:
+    """The array of `node` computed from its operands' arrays, one node alone."""
+    out = np.empty(node.shape, node.dtype)
+    with np.errstate(all="ignore"):
+        make_kernel(node)(*arrays, out)
+    return out
