@@ -6,12 +6,15 @@ files in that folder.
 
 import argparse
 import csv
+import math
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -24,6 +27,8 @@ from needle_ir.data import DataLoader, MNISTDataset, digits_files, mnist_files
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm1d}
 OPTIMIZERS = {"adam": ndl.optim.Adam, "sgd": ndl.optim.SGD}
+
+Number = TypeVar("Number", int, float)
 
 
 class ResidualBlock(nn.Module):
@@ -102,14 +107,16 @@ def epoch(
     model: nn.Module,
     opt: ndl.optim.Optimizer | None = None,
     *,
-    seed: int = 4,
+    seed: int | None = 4,
     on_batch: Callable[[], None] = lambda: None,
 ) -> tuple[float, float]:
     """One pass over the data: training with `opt`, evaluation without.
 
-    Seeds NumPy. Returns the error rate and the loss, averaged over all samples.
+    Seeds NumPy, except where `seed` is None. Returns the error rate and the loss, averaged over
+    all samples.
     """
-    np.random.seed(seed)
+    if seed is not None:
+        np.random.seed(seed)
     if opt is None:
         model.eval()
     else:
@@ -148,10 +155,16 @@ def train(
     epochs: int,
     batch_size: int,
     seed: int = 4,
+    seed_each_epoch: bool = False,
     dump_graphs: Path | None = None,
     console: Console | None = None,
 ) -> list[Metrics]:
-    """Train a model and return the metrics of every epoch. Progress is shown on `console`."""
+    """Train a model and return the metrics of every epoch. Progress is shown on `console`.
+
+    NumPy is seeded once; with `seed_each_epoch` again at every pass, as the course does it: then
+    every epoch has the same order of samples and the same dropout masks.
+    """
+    epoch_seed = seed if seed_each_epoch else None
     np.random.seed(seed)
     model = make_model()
     opt = make_optimizer(model)
@@ -165,13 +178,10 @@ def train(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console or Console(quiet=True)) as bars:
         for number in range(1, epochs + 1):
-            bar = bars.add_task(f"epoch {number:>3}", total=len(train_loader) + len(test_loader))
-
-            def advance(bar: int = bar) -> None:
-                bars.advance(bar)  # type: ignore[arg-type]
-
-            trained = epoch(train_loader, model, opt, seed=seed, on_batch=advance)
-            tested = epoch(test_loader, model, seed=seed, on_batch=advance)
+            batches = len(train_loader) + len(test_loader)
+            advance = partial(bars.advance, bars.add_task(f"epoch {number:>3}", total=batches))
+            trained = epoch(train_loader, model, opt, seed=epoch_seed, on_batch=advance)
+            tested = epoch(test_loader, model, seed=epoch_seed, on_batch=advance)
             history.append(Metrics(number, *trained, *tested))
     return history
 
@@ -196,6 +206,7 @@ def train_mnist(
         lambda model: optimizer(model.parameters(), lr=lr, weight_decay=weight_decay),
         epochs=epochs,
         batch_size=batch_size,
+        seed_each_epoch=True,
     )[-1]
     return last.train_error, last.train_loss, last.test_error, last.test_loss
 
@@ -243,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _files(data_dir: Path | None, train: bool) -> tuple[Path, Path]:
+def _files(data_dir: Path | None, train: bool) -> tuple[Traversable, Traversable]:
     return digits_files(train) if data_dir is None else mnist_files(data_dir, train)
 
 
@@ -253,7 +264,9 @@ def _table(history: Sequence[Metrics]) -> Table:
         column.justify = "right"
     for m in history:
         errors = (f"{100 * m.train_error:.2f}%", f"{100 * m.test_error:.2f}%")
-        table.add_row(str(m.epoch), errors[0], f"{m.train_loss:.4f}", errors[1], f"{m.test_loss:.4f}")
+        table.add_row(
+            str(m.epoch), errors[0], f"{m.train_loss:.4f}", errors[1], f"{m.test_loss:.4f}"
+        )
     return table
 
 
@@ -288,7 +301,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _number(text: str, kind: type[int] | type[float], fits: Callable[[float], bool], wanted: str):  # type: ignore[no-untyped-def]
+def _number(text: str, kind: type[Number], fits: Callable[[Number], bool], wanted: str) -> Number:
     try:
         value = kind(text)
     except ValueError:
@@ -299,23 +312,23 @@ def _number(text: str, kind: type[int] | type[float], fits: Callable[[float], bo
 
 
 def _positive_int(text: str) -> int:
-    return _number(text, int, lambda x: x > 0, "a positive whole number")  # type: ignore[no-any-return]
+    return _number(text, int, lambda x: x > 0, "a positive whole number")
 
 
 def _non_negative_int(text: str) -> int:
-    return _number(text, int, lambda x: 0 <= x < 2**32, "a whole number from 0 to 2**32 - 1")  # type: ignore[no-any-return]
+    return _number(text, int, lambda x: 0 <= x < 2**32, "a whole number from 0 to 2**32 - 1")
 
 
 def _width(text: str) -> int:
-    return _number(text, int, lambda x: x >= 2, "a whole number of at least 2")  # type: ignore[no-any-return]
+    return _number(text, int, lambda x: x >= 2, "a whole number of at least 2")
 
 
 def _non_negative(text: str) -> float:
-    return _number(text, float, lambda x: 0 <= x < float("inf"), "a number of at least 0")  # type: ignore[no-any-return]
+    return _number(text, float, lambda x: 0 <= x < math.inf, "a number of at least 0")
 
 
 def _probability(text: str) -> float:
-    return _number(text, float, lambda x: 0 <= x < 1, "a probability below 1")  # type: ignore[no-any-return]
+    return _number(text, float, lambda x: 0 <= x < 1, "a probability below 1")
 
 
 if __name__ == "__main__":

@@ -130,14 +130,12 @@ def xavier_uniform(fan_in: int, fan_out: int, gain: float = 1.0, **kwargs: Any) 
 
 
 def xavier_normal(fan_in: int, fan_out: int, gain: float = 1.0, **kwargs: Any) -> Tensor:
-    """(fan_in, fan_out), normal with std gain·√(2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    """(fan_in, fan_out), normal, std gain·√(2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
     std = gain * math.sqrt(2 / (fan_in + fan_out))
     return randn(fan_in, fan_out, std=std, **kwargs)
 
 
-def kaiming_uniform(
-    fan_in: int, fan_out: int, nonlinearity: str = "relu", **kwargs: Any
-) -> Tensor:
+def kaiming_uniform(fan_in: int, fan_out: int, nonlinearity: str = "relu", **kwargs: Any) -> Tensor:
     """(fan_in, fan_out), uniform in ±√2·√(3 / fan_in) (He et al. 2015)."""
     bound = _gain(nonlinearity) * math.sqrt(3 / fan_in)
     return rand(fan_in, fan_out, low=-bound, high=bound, **kwargs)

@@ -1,4 +1,4 @@
-"""`trace`, `compile` and `jit`: a function's graph, its program, and its program kept up to date."""
+"""`trace`, `compile`, `jit`: a function's graph, its program, its program kept up to date."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -111,7 +111,7 @@ class Compiled:
         return f"{self._passes}\n\n{self.plan}"
 
 
-def compile(  # noqa: A001 - the field's name for it
+def compile(
     graph_or_fn: Graph | Callable[..., Any],
     *args: Any,
     pipeline: Pipeline | None = None,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from needle_ir import ops
-from needle_ir.ir import Node, scope
+from needle_ir.ir import Node, capture_origin, inherit_origin, scope
 from needle_ir.realize import sync
 from needle_ir.recording import guarded, host_scalar, no_grad
 from needle_ir.tensor import Tensor
@@ -31,7 +31,7 @@ class Optimizer:
 
         Forward pass, gradients and updates run as one plan. Gradients are not modified.
         """
-        with no_grad(), scope(module=type(self).__name__, phase="update"):
+        with no_grad(), scope(type(self).__name__, "update"), inherit_origin(capture_origin()):
             self._update([p for p in self.params if p.grad is not None])
         sync()
 
@@ -52,7 +52,9 @@ class Optimizer:
         assert parameter.grad is not None
         gradient = parameter.grad._read()
         decay = guarded(self, "weight_decay", self.weight_decay)
-        return gradient + decay * parameter._read() if decay else gradient
+        if not decay:
+            return gradient
+        return ops.decayed_gradient(gradient, parameter._read(), decay=decay)
 
 
 class SGD(Optimizer):
@@ -91,9 +93,10 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """Adam with bias correction (Kingma and Ba 2015, algorithm 1).
 
-    u ← β₁·u + (1 - β₁)·g, v ← β₂·v + (1 - β₂)·g², θ ← θ - lr·û / (√v̂ + eps), where û = u / (1 - β₁ᵗ)
-    and v̂ = v / (1 - β₂ᵗ). g is the gradient plus weight_decay·θ. u and v start at 0 and are
-    float32. Raises ValueError for a negative lr, eps or weight_decay, or a beta outside of [0, 1).
+    u ← β₁·u + (1 - β₁)·g, v ← β₂·v + (1 - β₂)·g², θ ← θ - lr·û / (√v̂ + eps), where
+    û = u / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ). g is the gradient plus weight_decay·θ. u and v start
+    at 0 and are float32. Raises ValueError for a negative lr, eps or weight_decay, or a beta
+    outside of [0, 1).
     """
 
     def __init__(
@@ -134,7 +137,7 @@ class Adam(Optimizer):
             gradient = self._gradient(parameter)
             u, v = moments[id(parameter)]
             new_u = ops.moving_average(u._read(), gradient, beta=beta1)
-            new_v = ops.moving_average(v._read(), gradient * gradient, beta=beta2)
+            new_v = ops.moving_square_average(v._read(), gradient, beta=beta2)
             update = ops.adam_update(
                 parameter._read(), new_u, new_v, lr, u_debias, v_debias, eps=eps
             )

@@ -186,7 +186,7 @@ class Tensor(Operators):
     @property
     def T(self) -> "Tensor":  # noqa: N802 - NumPy's name
         """The tensor with its axes reversed."""
-        return ops.permute(self)  # type: ignore[no-any-return]
+        return ops.permute(self)
 
     @property
     def data(self) -> "Tensor":
@@ -284,10 +284,10 @@ class Tensor(Operators):
         return self.shape[0]
 
     def __eq__(self, other: object) -> "Tensor":  # type: ignore[override]
-        return ops.equal(self, other)  # type: ignore[no-any-return]
+        return ops.equal(self, other)
 
     def __ne__(self, other: object) -> "Tensor":  # type: ignore[override]
-        return ops.not_equal(self, other)  # type: ignore[no-any-return]
+        return ops.not_equal(self, other)
 
     __hash__ = object.__hash__
 
@@ -299,11 +299,11 @@ class Tensor(Operators):
 
     def matmul(self, other: Any) -> "Tensor":
         """The matrix product self @ other."""
-        return ops.matmul(self, other)  # type: ignore[no-any-return]
+        return ops.matmul(self, other)
 
     def sum(self, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> "Tensor":
         """The sum over `axes`, over all where None."""
-        return ops.sum(self, axes, keepdims)  # type: ignore[no-any-return]
+        return ops.sum(self, axes, keepdims)
 
     def mean(self, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> "Tensor":
         """The arithmetic mean over `axes`, over all where None."""
@@ -311,19 +311,19 @@ class Tensor(Operators):
 
     def max(self, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> "Tensor":
         """The largest element over `axes`, over all where None."""
-        return ops.max(self, axes, keepdims)  # type: ignore[no-any-return]
+        return ops.max(self, axes, keepdims)
 
     def min(self, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> "Tensor":
         """The smallest element over `axes`, over all where None."""
-        return ops.min(self, axes, keepdims)  # type: ignore[no-any-return]
+        return ops.min(self, axes, keepdims)
 
     def reshape(self, *shape: int | Sequence[int]) -> "Tensor":
         """The same elements in another shape; one length may be -1."""
-        return ops.reshape(self, _as_shape(shape))  # type: ignore[no-any-return]
+        return ops.reshape(self, _as_shape(shape))
 
     def broadcast_to(self, *shape: int | Sequence[int]) -> "Tensor":
         """The tensor repeated along its axes of length 1 to `shape`."""
-        return ops.broadcast_to(self, _as_shape(shape))  # type: ignore[no-any-return]
+        return ops.broadcast_to(self, _as_shape(shape))
 
     def transpose(self, axes: Sequence[int] | None = None) -> "Tensor":
         """The tensor with two axes swapped: the two in `axes`, the last two where None.
@@ -333,36 +333,36 @@ class Tensor(Operators):
         order = list(range(self.ndim))
         pair = (-2, -1) if axes is None else tuple(axes)
         if len(pair) != 2:
-            return ops.permute(self, pair)  # type: ignore[no-any-return]
+            return ops.permute(self, pair)
         if axes is None and self.ndim < 2:
             raise ShapeError(f"a tensor of shape {self.shape} has no two axes to swap")
         i, j = (normalize_axes(axis, self.ndim)[0] for axis in pair)
         order[i], order[j] = order[j], order[i]
-        return ops.permute(self, order)  # type: ignore[no-any-return]
+        return ops.permute(self, order)
 
     def exp(self) -> "Tensor":
         """e to the power of each element."""
-        return ops.exp(self)  # type: ignore[no-any-return]
+        return ops.exp(self)
 
     def log(self) -> "Tensor":
         """The natural logarithm of each element."""
-        return ops.log(self)  # type: ignore[no-any-return]
+        return ops.log(self)
 
     def sqrt(self) -> "Tensor":
         """The square root of each element."""
-        return ops.sqrt(self)  # type: ignore[no-any-return]
+        return ops.sqrt(self)
 
     def tanh(self) -> "Tensor":
         """The hyperbolic tangent of each element."""
-        return ops.tanh(self)  # type: ignore[no-any-return]
+        return ops.tanh(self)
 
     def abs(self) -> "Tensor":
         """The absolute value of each element."""
-        return ops.abs(self)  # type: ignore[no-any-return]
+        return ops.abs(self)
 
     def astype(self, dtype: Any) -> "Tensor":
         """The elements converted to `dtype`."""
-        return ops.cast(self, dtype)  # type: ignore[no-any-return]
+        return ops.cast(self, dtype)
 
 
 def own_array(data: Any, dtype: Any = None) -> Array:

@@ -4,7 +4,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from needle_ir.ir import Graph, Node, Trait
-from needle_ir.ops import as_constant, broadcast_to, cast, negative, permute, power, relu, reshape, sum
+from needle_ir.ops import (
+    as_constant,
+    broadcast_to,
+    cast,
+    negative,
+    permute,
+    power,
+    relu,
+    reshape,
+    sum,
+)
 from needle_ir.ops.shape import BROADCAST_TO, broadcast_shapes
 from needle_ir.passes.rewrite import Rule, rewrite
 
@@ -35,7 +45,9 @@ EXACT = (
         lambda x, p: x,
         lambda x, p: p == tuple(range(len(p))),
     ),
-    Rule("reshape-reshape", lambda x, s, t: reshape(reshape(x, s), t), lambda x, s, t: reshape(x, t)),
+    Rule(
+        "reshape-reshape", lambda x, s, t: reshape(reshape(x, s), t), lambda x, s, t: reshape(x, t)
+    ),
     Rule("reshape-nothing", lambda x, s: reshape(x, s), lambda x, s: x),
     Rule(
         "broadcast-broadcast",

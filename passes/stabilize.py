@@ -9,7 +9,9 @@ from needle_ir.ops.shape import BROADCAST_TO, RESHAPE
 from needle_ir.passes.rewrite import Rule, rewrite
 
 
-def _is_shift(x: Node, shift: Node, shift_back: Node, axes: tuple[int, ...], keepdims: bool) -> bool:
+def _is_shift(
+    x: Node, shift: Node, shift_back: Node, axes: tuple[int, ...], keepdims: bool
+) -> bool:
     """Whether `shift` is constant along `axes` of x, and `shift_back` is the same numbers."""
     offset = len(x.shape) - len(shift.shape)
     if offset < 0 or any(axis >= offset and shift.shape[axis - offset] != 1 for axis in axes):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from needle_ir.ir import Array, Node
+from needle_ir.ir import CONSTANT, Array, Node
 
 Kernel = Callable[..., Any]
 KernelTable = dict[str, Callable[[Node], Kernel]]
@@ -28,31 +28,48 @@ def _cast(node: Node) -> Kernel:
     return cast
 
 
+def _extremum(function: Callable[..., Any]) -> Callable[[Node], Kernel]:
+    # NumPy 2.4 deprecates the third positional argument for maximum and minimum alone.
+    def kernel(a: Array, b: Array, out: Array) -> None:
+        function(a, b, out=out)
+
+    return lambda node: kernel
+
+
 def _relu(node: Node) -> Kernel:
     zero = np.zeros((), node.dtype)
 
     def relu(x: Array, out: Array) -> None:
-        np.maximum(x, zero, out)
+        np.maximum(x, zero, out=out)
 
     return relu
 
 
 def _where(node: Node) -> Kernel:
-    def where(condition: Array, a: Array, b: Array, out: Array) -> None:
-        if out is a:
-            np.copyto(out, b, where=~condition)
-        else:
-            if out is not b:
-                np.copyto(out, b)
-            np.copyto(out, a, where=condition)
+    # As integers, the bits of a number times 1 are the number and times 0 are zero, for NaN and
+    # infinities too. This takes an eighth of the time of copyto(..., where=condition).
+    bits = np.dtype(f"i{node.dtype.itemsize}")
 
-    return where
+    def where(condition: Array, a: Array, b: Array, out: Array) -> None:
+        otherwise = np.multiply(b.view(bits), ~condition)
+        result = out.view(bits)
+        np.multiply(a.view(bits), condition, result)
+        np.bitwise_or(result, otherwise, result)
+
+    def where_or_zero(condition: Array, a: Array, b: Array, out: Array) -> None:
+        np.multiply(a.view(bits), condition, out.view(bits))
+
+    return where_or_zero if _is_zero(node.inputs[2]) else where
+
+
+def _is_zero(node: Node) -> bool:
+    return node.op is CONSTANT and not any(node.attrs["value"].tobytes())
 
 
 def _reduction(ufunc: np.ufunc) -> Callable[[Node], Kernel]:
     def make(node: Node) -> Kernel:
         axes, keepdims = node.attrs["axes"], node.attrs["keepdims"]
-        reduce = ufunc.reduce
+        reduce: Callable[..., Any] = ufunc.reduce
         dtype = node.dtype
 
         def kernel(x: Array, out: Array) -> None:
@@ -70,7 +87,7 @@ def _logsumexp(node: Node) -> Kernel:
         top = np.max(x, axis=axes, keepdims=True)
         # inf - inf is NaN: where the largest element is no number to subtract, nothing is.
         top = np.where(np.isfinite(top), top, 0)
-        total = np.add.reduce(np.exp(x - top), axes, None, None, True)
+        total = np.exp(x - top).sum(axes, keepdims=True)
         np.log(total, total)
         total += top
         np.copyto(out, total if keepdims else total.reshape(out.shape))
@@ -132,8 +149,8 @@ KERNELS: KernelTable = {
     "multiply": _ufunc(np.multiply),
     "divide": _ufunc(np.divide),
     "power": _ufunc(np.power),
-    "maximum": _ufunc(np.maximum),
-    "minimum": _ufunc(np.minimum),
+    "maximum": _extremum(np.maximum),
+    "minimum": _extremum(np.minimum),
     "equal": _ufunc(np.equal),
     "not_equal": _ufunc(np.not_equal),
     "less": _ufunc(np.less),

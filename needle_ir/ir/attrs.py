@@ -17,7 +17,7 @@ class Attrs(Mapping[str, Any]):
     __slots__ = ("_key", "_values")
 
     def __init__(self, values: Mapping[str, Any]):
-        self._values = {name: values[name] for name in sorted(values)}
+        self._values = {name: _frozen(values[name]) for name in sorted(values)}
         self._key: tuple[Any, ...] | None = None
 
     @property
@@ -47,6 +47,10 @@ class Attrs(Mapping[str, Any]):
 
 
 NO_ATTRS = Attrs({})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if type(value) is list else value
 
 
 def _value_key(value: Any) -> Any:

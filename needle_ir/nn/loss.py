@@ -16,4 +16,4 @@ class SoftmaxLoss(Module):
         """
         if len(logits.shape) == 2:
             check_labels(y, logits.shape[1])
-        return ops.softmax_loss(logits, y)  # type: ignore[no-any-return]
+        return ops.softmax_loss(logits, y)

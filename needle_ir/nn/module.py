@@ -57,6 +57,7 @@ class Module:
         raise TypeError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What `forward` returns; what it records carries this module's path."""
         if _calls.outermost is not None:
             with scope(module=_calls.outermost._path_of(self)):
                 return self.forward(*args, **kwargs)

@@ -36,7 +36,7 @@ class BatchNorm1d(Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, dim) to (n, dim)."""
         if not self.training:
-            return ops.batch_norm_inference(  # type: ignore[no-any-return]
+            return ops.batch_norm_inference(
                 x, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps
             )
         y: Tensor = ops.batch_norm(x, self.weight, self.bias, eps=self.eps)
@@ -62,6 +62,4 @@ class LayerNorm1d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, dim) to (…, dim)."""
-        return ops.layer_norm(  # type: ignore[no-any-return]
-            x, self.weight, self.bias, eps=self.eps
-        )
+        return ops.layer_norm(x, self.weight, self.bias, eps=self.eps)

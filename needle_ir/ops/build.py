@@ -50,14 +50,20 @@ def build(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Node:
     inputs: tuple[Node, ...] = ()
     try:
         inputs = _promote(op, operands)
-        types = [node.type for node in inputs]
-        if op.normalize is not None:
-            attrs = op.normalize(*types, **attrs)
-        result = op.infer(*types, **attrs)
+        types = tuple([node.type for node in inputs])
+        normal, result = _infer(op, types, Attrs(attrs) if attrs else NO_ATTRS)
     except OpError as error:
         shown = ", ".join(_describe(x) for x in inputs or operands)
         raise type(error)(f"{op.name}({shown}): {error.reason}", capture_origin()) from None
-    return Node(op, inputs, Attrs(attrs) if attrs else NO_ATTRS, result, capture_origin())
+    return Node(op, inputs, normal, result, capture_origin())
+
+
+@lru_cache(maxsize=4096)
+def _infer(op: Op, types: tuple[TensorType, ...], attrs: Attrs) -> tuple[Attrs, TensorType]:
+    """The attributes in normal form and the result's type. Training asks the same every step."""
+    if op.normalize is not None:
+        attrs = Attrs(op.normalize(*types, **attrs))
+    return attrs, op.infer(*types, **attrs)
 
 
 def as_constant(value: Any, dtype: DType | None = None) -> Node:

@@ -1,10 +1,10 @@
 """Composites: bigger ops whose definition is their decomposition into smaller ones."""
 
 from collections.abc import Callable
-from functools import lru_cache, update_wrapper
+from functools import update_wrapper
 from typing import Any
 
-from needle_ir.ir import Attrs, Node, Op, TensorType, inherit_origin, input_node
+from needle_ir.ir import Node, Op, TensorType, inherit_origin, input_node
 from needle_ir.ops.build import apply
 
 
@@ -16,6 +16,7 @@ class Composite:
         update_wrapper(self, function)
 
     def __call__(self, *operands: Any, **attrs: Any) -> Any:
+        """The op applied to tensors, or to nodes: one node."""
         return apply(self.op, *operands, **attrs)
 
 
@@ -35,13 +36,9 @@ def composite(
     """
 
     def decorate(function: Callable[..., Node]) -> Composite:
-        @lru_cache(maxsize=256)
-        def infer_cached(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
+        def infer(*types: TensorType, **attrs: Any) -> TensorType:
             with inherit_origin(None):
                 return function(*[input_node(t) for t in types], **attrs).type
-
-        def infer(*types: TensorType, **attrs: Any) -> TensorType:
-            return infer_cached(types, Attrs(attrs))
 
         op = Op(name=name or function.__name__, infer=infer, decompose=function, vjp=vjp)
         return Composite(op, function)

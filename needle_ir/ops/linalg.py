@@ -13,8 +13,7 @@ def _matmul_type(a: TensorType, b: TensorType) -> TensorType:
     inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
     if a.shape[-1] != inner:
         raise ShapeError(
-            f"the inner dimensions {a.shape[-1]} and {inner} differ: "
-            f"shapes {a.shape} and {b.shape}"
+            f"the inner dimensions {a.shape[-1]} and {inner} differ: shapes {a.shape} and {b.shape}"
         )
     batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
     rows = a.shape[-2:-1] if a.ndim > 1 else ()

@@ -104,8 +104,7 @@ def logsumexp(x: Any, axes: int | Sequence[int] | None = None, keepdims: bool = 
     return apply(LOGSUMEXP, x, axes=axes, keepdims=keepdims)
 
 
-def mean(x: Node, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Node:
+def mean(x: Any, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
     """The arithmetic mean over `axes`, over all axes where None."""
     count = prod([x.shape[axis] for axis in normalize_axes(axes, len(x.shape))])
-    total: Node = sum(x, axes, keepdims)
-    return total / count
+    return sum(x, axes, keepdims) / count

@@ -11,7 +11,7 @@ VIEW = frozenset({Trait.VIEW})
 
 
 def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that `shapes` broadcast to by NumPy's rules. Raises ShapeError where they do not."""
+    """The shape that `shapes` broadcast to as in NumPy. Raises ShapeError where they do not."""
     result = shapes[0]
     for shape in shapes[1:]:
         if shape != result:

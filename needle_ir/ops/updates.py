@@ -13,6 +13,19 @@ def moving_average(average: Node, x: Node, *, beta: float) -> Node:
 
 
 @composite()
+def moving_square_average(average: Node, x: Node, *, beta: float) -> Node:
+    """beta * average + (1 - beta) * x**2, in the dtype of `average`."""
+    result: Node = cast(average * beta + x * x * (1.0 - beta), average.dtype)
+    return result
+
+
+@composite()
+def decayed_gradient(gradient: Node, parameter: Node, *, decay: float) -> Node:
+    """gradient + decay * parameter: the gradient of an added penalty decay / 2 * parameter**2."""
+    return gradient + decay * parameter
+
+
+@composite()
 def sgd_update(parameter: Node, direction: Node, lr: Node) -> Node:
     """parameter - lr * direction, in the dtype of the parameter."""
     result: Node = cast(parameter - lr * direction, parameter.dtype)
