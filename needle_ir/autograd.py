@@ -1,18 +1,18 @@
 """Derivatives: `backward()` for leaves, `grad` and `value_and_grad` for functions."""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import reduce, wraps
 from typing import Any
 
 from needle_ir import ops
-from needle_ir.ir import DTypeError, Node, ShapeError, is_floating
+from needle_ir.ir import INPUT, DTypeError, Node, ShapeError, is_floating, scope
 from needle_ir.ops.markers import STOP_GRADIENT
 from needle_ir.pytree import flatten, unflatten
 from needle_ir.recording import enable_grad, state, variables
 from needle_ir.tensor import Tensor
 
 
-def backward(tensor: Tensor, out_grad: Tensor | None = None) -> None:
+def backward(tensor: Tensor, out_grad: Any = None) -> None:
     """Record the gradients of `tensor` and set them on the leaves; see Tensor.backward."""
     if not tensor.requires_grad:
         raise ValueError(
@@ -25,28 +25,36 @@ def backward(tensor: Tensor, out_grad: Tensor | None = None) -> None:
             "backward() on a tensor whose history was freed by an optimizer step; "
             "call backward() before step(), or compute the tensor again"
         )
+    if out_grad is not None and not isinstance(out_grad, Tensor):
+        out_grad = Tensor(out_grad, dtype=tensor.dtype, requires_grad=False)
     if out_grad is not None and out_grad.shape != tensor.shape:
         raise ShapeError(f"out_grad has shape {out_grad.shape}, the tensor {tensor.shape}")
     ct = () if out_grad is None else (out_grad._read(),)
     y = tensor._read()
-    for leaf, node in _leaves_below(y):
-        leaf.grad = Tensor._from_node(ops.grad(y, node, *ct), state.grad_enabled)
+    with scope(phase="backward"):
+        for leaf, nodes in _leaves_below(y):
+            # Several nodes where `.data` was assigned between two uses: each use counts.
+            gradient = reduce(ops.add, [ops.grad(y, node, *ct) for node in nodes])
+            leaf.grad = Tensor._from_node(gradient, state.grad_enabled)
 
 
-def _leaves_below(root: Node) -> list[tuple[Tensor, Node]]:
-    found: list[tuple[Tensor, Node]] = []
+def _leaves_below(root: Node) -> list[tuple[Tensor, list[Node]]]:
+    found: dict[int, tuple[Tensor, list[Node]]] = {}
     seen = {root}
     stack = [root]
     while stack:
         node = stack.pop()
-        leaf = variables.get(node)
-        if leaf is not None:
-            found.append((leaf, node))
-        for operand in () if node.op is STOP_GRADIENT else node.inputs:
+        if node.op is INPUT or node.op is STOP_GRADIENT:
+            owner = variables.get(node)
+            leaf = None if owner is None else owner()
+            if leaf is not None:
+                found.setdefault(id(leaf), (leaf, []))[1].append(node)
+            continue
+        for operand in node.inputs:
             if operand not in seen:
                 seen.add(operand)
                 stack.append(operand)
-    return found
+    return list(found.values())
 
 
 def value_and_grad(
@@ -113,7 +121,8 @@ def _variable(leaf: Any, position: int) -> Tensor:
 
 
 def _derivative(y: Tensor, x: Tensor) -> Tensor:
-    return Tensor._from_node(ops.grad(y.node, x.node), requires_grad=True)
+    with scope(phase="backward"):
+        return Tensor._from_node(ops.grad(y.node, x.node), requires_grad=True)
 
 
 def _check_scalar(y: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from needle_ir import ops
 from needle_ir.device import Device, check_device
-from needle_ir.ir import Array, is_floating
+from needle_ir.ir import Array, as_dtype, is_floating
 from needle_ir.recording import state
 from needle_ir.tensor import Tensor
 
@@ -57,7 +57,8 @@ def randb(
     check_device(device)
     if state.trace is not None:
         draw = _drawn(ops.random_uniform(shape, 0.0, 1.0, np.float64), False) <= p
-        return _with_grad(draw.astype(dtype), requires_grad)
+        kept = draw if as_dtype(dtype) == draw.dtype else draw.astype(dtype)
+        return _with_grad(kept, requires_grad)
     return _made(np.random.rand(*shape) <= p, dtype, requires_grad)
 
 
@@ -114,13 +115,17 @@ def one_hot(
     return _with_grad(hot.astype(dtype), requires_grad)
 
 
-def check_labels(labels: Tensor, classes: int) -> None:
-    """Raise ValueError where a label whose value is known is outside of 0 … classes - 1."""
-    values = labels.node.value
-    if values is not None and values.size and not 0 <= values.min() <= values.max() < classes:
+def check_labels(labels: Tensor | Array, classes: int) -> None:
+    """Raise ValueError where a label whose value is known is not one of 0 … classes - 1."""
+    values = labels.node.value if isinstance(labels, Tensor) else np.asarray(labels)
+    if values is None or not values.size:
+        return
+    if not 0 <= values.min() <= values.max() < classes:
         raise ValueError(
             f"labels lie in {values.min()} … {values.max()}, but there are {classes} classes"
         )
+    if is_floating(values.dtype) and (values % 1).any():
+        raise ValueError("labels are whole numbers, the positions of the classes")
 
 
 def xavier_uniform(fan_in: int, fan_out: int, gain: float = 1.0, **kwargs: Any) -> Tensor:
@@ -160,7 +165,7 @@ def _made(array: Array, dtype: Any, requires_grad: bool) -> Tensor:
 def _drawn(node: Any, requires_grad: bool) -> Tensor:
     assert state.trace is not None
     state.trace.effects.append(node)
-    return Tensor._from_node(node, requires_grad and is_floating(node.dtype), is_leaf=True)
+    return _with_grad(Tensor._from_node(node, False, is_leaf=True), requires_grad)
 
 
 def _with_grad(tensor: Tensor, requires_grad: bool) -> Tensor:
@@ -168,5 +173,4 @@ def _with_grad(tensor: Tensor, requires_grad: bool) -> Tensor:
         return tensor
     leaf = tensor.detach()
     leaf.requires_grad = is_floating(leaf.dtype)
-    leaf._set_leaf(leaf.node)
     return leaf

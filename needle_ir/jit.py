@@ -1,17 +1,25 @@
 """`trace`, `compile`, `jit`: a function's graph, its program, its program kept up to date."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import update_wrapper
+from types import MethodType
 from typing import Any
 
+import numpy as np
+
 from needle_ir.compiler import Pipeline, Program, compile_graph
-from needle_ir.ir import INPUT, Array, Graph, Instrument, Plan
+from needle_ir.ir import INPUT, Graph, Instrument, Plan, TensorType
 from needle_ir.passes import Record, Stage
 from needle_ir.pytree import flatten
 from needle_ir.recording import state
 from needle_ir.tensor import Tensor
 from needle_ir.tracing import Recording, argument_arrays, is_dynamic, record, type_of
+
+
+# How many signatures a jitted function keeps, and how many programs for each.
+JIT_CAPACITY = 64
 
 
 def trace(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
@@ -30,11 +38,12 @@ class _Specialization:
     recording: Recording
     program: Program
 
-    def __call__(self, arguments: Sequence[Array]) -> Any:
-        arrays = self.program(self.recording.gather(arguments))
+    def __call__(self, leaves: Sequence[Any]) -> Any:
+        arrays = self.program(self.recording.gather(argument_arrays(leaves)))
         # An input that is returned as it is must not be shared with whoever passed it in.
         outputs = zip(self.program.graph.outputs, arrays, strict=True)
-        return self.recording.scatter([a.copy() if n.op is INPUT else a for n, a in outputs])
+        results = [a.copy() if n.op is INPUT else a for n, a in outputs]
+        return self.recording.scatter(results, [leaf for leaf in leaves if is_dynamic(leaf)])
 
 
 class Compiled:
@@ -57,7 +66,7 @@ class Compiled:
             if args or kwargs:
                 raise TypeError("compile(graph) takes no example arguments: a graph has types")
             graph = graph_or_fn
-            self._signature: Hashable = tuple(node.type for node in graph.inputs)
+            self._signature: Any = tuple(node.type for node in graph.inputs)
         else:
             self._recording = record(graph_or_fn, (args, kwargs))
             graph = self._recording.graph
@@ -89,20 +98,23 @@ class Compiled:
         """
         if self._recording is None:
             leaves: list[Any] = list(args)
-            given: Hashable = tuple(type_of(x) if is_dynamic(x) else type(x) for x in args)
+            given: Any = tuple(type_of(x) if is_dynamic(x) else type(x) for x in args)
         else:
             leaves, tree = flatten((args, kwargs))
             given = _signature(leaves, tree)
         if given != self._signature or (self._recording is None and kwargs):
+            expected, got = self._signature, given
+            if self._recording is not None:
+                expected, got = self._signature[1], given[1]
             raise TypeError(
-                f"compiled for {_show(self._signature)}, called with {_show(given)}; "
+                f"compiled for {_show(expected)}, called with {_show(got)}; "
                 "compile again for other types, or use jit, which does"
             )
         if self._recording is not None:
             changed = self._recording.what_changed()
             if changed is not None:
                 raise TypeError(f"compiled for another state: {changed}; compile again or use jit")
-            return _Specialization(self._recording, self.program)(argument_arrays(leaves))
+            return _Specialization(self._recording, self.program)(leaves)
         results = self.program(argument_arrays(leaves))
         tensors = tuple(Tensor(array, requires_grad=False) for array in results)
         return tensors[0] if len(tensors) == 1 else tensors
@@ -131,33 +143,43 @@ class JitFunction:
     """A function that is traced on its first call and replayed on the next ones.
 
     It is traced again for arguments of another structure or other types, other static values, or
-    when something it read has changed, such as a `training` flag. `retraces` says why, in words.
+    when something it read has changed, such as a `training` flag. `retraces` says why, in words,
+    as compared with the last call of the same types. The programs used last are kept.
     """
 
     def __init__(self, fn: Callable[..., Any], pipeline: Pipeline | None = None):
         update_wrapper(self, fn)
         self._fn = fn
         self._pipeline = pipeline
-        self._kept: dict[Hashable, list[_Specialization]] = {}
+        self._kept: OrderedDict[Hashable, list[_Specialization]] = OrderedDict()
         self.retraces: list[str] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns, computed by its program."""
-        if state.trace is not None:
-            return self._fn(*args, **kwargs)
         leaves, tree = flatten((args, kwargs))
+        if state.trace is not None or (state.grad_enabled and any(map(_has_history, leaves))):
+            return self._fn(*args, **kwargs)
         signature = _signature(leaves, tree)
         kept = self._kept.setdefault(signature, [])
-        reason = "first call" if len(self._kept) == 1 else f"called with {_show(signature)}"
-        for specialization in kept:
-            changed = specialization.recording.what_changed()
+        reason = "first call" if len(self._kept) == 1 else f"called with {_show(signature[1])}"
+        self._kept.move_to_end(signature)
+        changes: list[str] = []
+        for i in reversed(range(len(kept))):
+            changed = kept[i].recording.what_changed()
             if changed is None:
-                return specialization(argument_arrays(leaves))
-            reason = changed
-        self.retraces.append(reason)
+                kept.append(kept.pop(i))
+                return kept[-1](leaves)
+            changes.append(changed)
+        self.retraces.append(changes[0] if changes else reason)
         recording = record(self._fn, (args, kwargs))
         kept.append(_Specialization(recording, compile_graph(recording.graph, self._pipeline)))
-        return kept[-1](argument_arrays(leaves))
+        del kept[:-JIT_CAPACITY]
+        while len(self._kept) > JIT_CAPACITY:
+            self._kept.popitem(last=False)
+        return kept[-1](leaves)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
 
 
 def jit(fn: Callable[..., Any], *, pipeline: Pipeline | None = None) -> JitFunction:
@@ -169,7 +191,7 @@ def jit(fn: Callable[..., Any], *, pipeline: Pipeline | None = None) -> JitFunct
     return JitFunction(fn, pipeline)
 
 
-def _signature(leaves: list[Any], tree: Hashable) -> Hashable:
+def _signature(leaves: list[Any], tree: Hashable) -> tuple[Hashable, tuple[Any, ...]]:
     """What must be the same for a program to serve another call."""
     parts: list[Hashable] = []
     for leaf in leaves:
@@ -184,17 +206,27 @@ def _signature(leaves: list[Any], tree: Hashable) -> Hashable:
                 f"an argument of type {type(leaf).__name__} is neither a tensor, an array nor "
                 "hashable: pass a tensor for data, a hashable value for a static argument"
             ) from None
-        parts.append((type(leaf), leaf))
+        # Python's own equality would merge 0.0 with -0.0.
+        is_float = isinstance(leaf, float | np.floating)
+        parts.append((type(leaf), float(leaf).hex() if is_float else leaf))
     return (tree, tuple(parts))
 
 
-def _show(signature: Any) -> str:
-    parts = signature[1] if len(signature) == 2 and isinstance(signature[1], tuple) else signature
-    return f"({', '.join(_show_part(part) for part in parts)})"
+def _has_history(leaf: Any) -> bool:
+    """Whether a derivative flows back through an argument: then the call is recorded, not run."""
+    return isinstance(leaf, Tensor) and leaf.requires_grad and not leaf.is_leaf
+
+
+def _show(parts: Any) -> str:
+    return f"({', '.join(map(_show_part, parts))})"
 
 
 def _show_part(part: Any) -> str:
-    if isinstance(part, tuple) and len(part) == 2:
-        kind, value = part
-        return repr(value) if isinstance(kind, type) else str(kind)
-    return str(part)
+    if isinstance(part, TensorType):
+        return str(part)
+    if isinstance(part, type):
+        return part.__name__
+    kind, value = part
+    if isinstance(kind, TensorType):
+        return f"{kind} with requires_grad" if value else str(kind)
+    return repr(float.fromhex(value) if issubclass(kind, float | np.floating) else value)

@@ -73,18 +73,17 @@ class SGD(Optimizer):
     ):
         super().__init__(params, lr, weight_decay)
         self.momentum = _fraction("momentum", momentum)
-        self.u = [_moment(p, "u") for p in self.params] if momentum else []
+        self.u = [_moment(p) for p in self.params]
 
     def _update(self, params: list[Tensor]) -> None:
         lr = self._learning_rate()
         beta = guarded(self, "momentum", self.momentum)
-        if beta and not self.u:
-            self.u = [_moment(p, "u") for p in self.params]
-        moments = dict(zip(map(id, self.params), self.u, strict=False))
+        moments = dict(zip(map(id, self.params), self.u, strict=True))
         for parameter in params:
             direction = self._gradient(parameter)
             if beta:
                 u = moments[id(parameter)]
+                _name(u, parameter, "u")
                 direction = ops.moving_average(u._read(), direction, beta=beta)
                 u._assign(direction)
             parameter._assign(ops.sgd_update(parameter._read(), direction, lr))
@@ -112,11 +111,11 @@ class Adam(Optimizer):
         self.beta1 = _fraction("beta1", beta1)
         self.beta2 = _fraction("beta2", beta2)
         self.eps = _at_least_zero("eps", eps)
-        self.u = [_moment(p, "u") for p in self.params]
-        self.v = [_moment(p, "v") for p in self.params]
+        self.u = [_moment(p) for p in self.params]
+        self.v = [_moment(p) for p in self.params]
         # float64: 1 - 0.999 would lose four of float32's seven digits.
         self._t = Tensor(np.zeros(()), requires_grad=False)
-        self._t.name = "t"
+        self._t.rename("t")
 
     @property
     def t(self) -> int:
@@ -136,6 +135,8 @@ class Adam(Optimizer):
         for parameter in params:
             gradient = self._gradient(parameter)
             u, v = moments[id(parameter)]
+            _name(u, parameter, "u")
+            _name(v, parameter, "v")
             new_u = ops.moving_average(u._read(), gradient, beta=beta1)
             new_v = ops.moving_square_average(v._read(), gradient, beta=beta2)
             update = ops.adam_update(
@@ -146,10 +147,14 @@ class Adam(Optimizer):
             parameter._assign(update)
 
 
-def _moment(parameter: Tensor, name: str) -> Tensor:
-    moment = Tensor(np.zeros(parameter.shape, _MOMENT_DTYPE), requires_grad=False)
-    moment.name = f"{parameter.name}.{name}" if parameter.name else name
-    return moment
+def _moment(parameter: Tensor) -> Tensor:
+    return Tensor(np.zeros(parameter.shape, _MOMENT_DTYPE), requires_grad=False)
+
+
+def _name(moment: Tensor, parameter: Tensor, suffix: str) -> None:
+    """Name a moment after its parameter, which learns its own name when its module is called."""
+    if moment.name is None and parameter.name is not None:
+        moment.rename(f"{parameter.name}.{suffix}")
 
 
 def _at_least_zero(name: str, value: float) -> float:

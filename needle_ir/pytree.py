@@ -11,8 +11,8 @@ Tree = Any
 def flatten(value: Any) -> tuple[list[Any], Tree]:
     """The leaves of `value` in order, and the tree that puts them together again.
 
-    Tuples (named ones too), lists and dicts are containers; anything else is a leaf. Trees
-    compare equal when structure and dict keys are the same, and are hashable.
+    Tuples (named ones too), lists and dicts are containers, and None is an empty one; anything
+    else is a leaf. Trees compare equal when structure and dict keys are the same, and are hashable.
     """
     leaves: list[Any] = []
     return leaves, _flatten(value, leaves)
@@ -29,6 +29,8 @@ def _flatten(value: Any, leaves: list[Any]) -> Tree:
         return (dict, keys, tuple([_flatten(value[key], leaves) for key in keys]))
     if isinstance(value, tuple | list):
         return (type(value), None, tuple([_flatten(part, leaves) for part in value]))
+    if value is None:
+        return (type(None), None, ())
     leaves.append(value)
     return LEAF
 
@@ -38,6 +40,8 @@ def _unflatten(tree: Tree, leaves: Iterator[Any]) -> Any:
         return next(leaves)
     kind, keys, subtrees = tree
     parts = [_unflatten(subtree, leaves) for subtree in subtrees]
+    if kind is type(None):
+        return None
     if kind is dict:
         return dict(zip(keys, parts, strict=True))
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):

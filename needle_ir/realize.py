@@ -4,12 +4,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from needle_ir.compiler import Program, compile_graph
-from needle_ir.ir import INPUT, Array, Graph, Node, input_node, node_key
+from needle_ir.ir import INPUT, Array, Graph, Node, Trait, input_node, node_key
 from needle_ir.ops.markers import GRAD, STOP_GRADIENT, known
-from needle_ir.recording import state
+from needle_ir.recording import Trace, state
 from needle_ir.tensor import Tensor
 
 CACHE_CAPACITY = 256
@@ -163,15 +163,19 @@ def _walk(
 def force(tensor: Tensor) -> None:
     """Compute `tensor`, and with it every held tensor that the way there passes."""
     pending = canonicalize([tensor.node])
+    if state.trace is not None and _is_traced(pending, state.trace):
+        refuse_to_read()
     held = [x for x in state.pending.values() if x.node in pending.index and x is not tensor]
     pending.outputs += [x.node for x in held if x.node is not tensor.node]
     _run(pending, [tensor, *held], free_history=False)
 
 
-def sync() -> None:
-    """Compute every pending tensor that is still held, as one plan, and free their history.
+def sync(free_history: bool = True) -> None:
+    """Compute every pending tensor that is still held, as one plan.
 
-    Nothing happens while a function is traced: the trace records the step, it does not run it.
+    With `free_history`, no gradient goes back beyond this point: what was computed before it is a
+    leaf from now on. Nothing happens while a function is traced: the trace records the step, it
+    does not run it.
     """
     if state.trace is not None:
         return
@@ -181,7 +185,11 @@ def sync() -> None:
     state.recorded = 0
     if held:
         pending = canonicalize([x.node for x in held])
-        _run(pending, held, free_history=True)
+        _run(pending, held, free_history)
+    if free_history:
+        for tensor in [*state.computed.values()]:
+            tensor._free_history()
+        state.computed.clear()
 
 
 def _run(pending: Pending, tensors: Iterable[Tensor], free_history: bool) -> None:
@@ -199,13 +207,26 @@ def leaf_arrays(leaves: Iterable[Node]) -> list[Array]:
     arrays: list[Array] = []
     for leaf in leaves:
         if leaf.value is None:
-            raise TracedValueError(
-                "a value that is known only when the traced function runs was asked for while it "
-                "is traced. Return the tensor instead of reading it with numpy(), item(), float() "
-                "or `if`; for a branch on a value use where()"
-            )
+            refuse_to_read()
         arrays.append(leaf.value)
     return arrays
+
+
+def refuse_to_read() -> NoReturn:
+    """Raise TracedValueError."""
+    raise TracedValueError(
+        "a value that is known only when the traced function runs was asked for while it "
+        "is traced. Return the tensor instead of reading it with numpy(), item(), float() "
+        "or `if`; for a branch on a value use where()"
+    )
+
+
+def _is_traced(pending: Pending, trace: Trace) -> bool:
+    """Whether a value differs from call to call: by an argument, by state, or by a draw."""
+    return any(node.op.has(Trait.EFFECT) for node in pending.index) or any(
+        leaf.value is None or leaf in trace.reads or leaf in trace.host_values
+        for leaf in pending.leaves
+    )
 
 
 def cache_info() -> CacheInfo:

@@ -7,14 +7,18 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 import numpy as np
 
-from needle_ir.ir import Array, DType, Node, TensorType, input_node
+from needle_ir.ir import INPUT, Array, DType, Node, TensorType, input_node
 
 if TYPE_CHECKING:
     from needle_ir.tensor import Tensor
+
+
+# The node of a tensor, whether it is a leaf, whether its history was freed.
+Leaf = tuple[Node, bool, bool]
 
 
 class Trace:
@@ -23,17 +27,29 @@ class Trace:
     def __init__(self) -> None:
         self.made: set[int] = set()  # ids of the tensors that were made inside
         self.reads: dict[Node, Tensor] = {}  # leaves of the tensors that were there before
-        self.data_writes: dict[int, tuple[Tensor, Node]] = {}  # with the node from before
+        self.data_writes: dict[int, tuple[Tensor, Leaf]] = {}  # with what was there before
         self.grad_writes: dict[int, tuple[Tensor, Tensor | None]] = {}  # with the grad from before
+        self.grad_reads: dict[int, tuple[Tensor, Tensor | None]] = {}  # with the grad that was read
         self.effects: list[Node] = []
         self.recorded: list[Node] = []
         self.host_values: dict[Node, Callable[[], Array]] = {}
         self.guards: dict[tuple[int, str], tuple[object, str, object]] = {}
 
+        self._stand_ins: dict[Node, Node] = {}
+
+    def read(self, tensor: "Tensor") -> Node:
+        """The leaf that stands for a tensor from outside. Derivatives end at it."""
+        node = tensor.node
+        if node.op is not INPUT:
+            leaf = input_node(node.type, tensor.name, value=node.value)
+            node = self._stand_ins.setdefault(node, leaf)
+        self.reads.setdefault(node, tensor)
+        return node
+
     def undo_writes(self) -> None:
         """Put back what every tensor held before the trace."""
-        for tensor, node in self.data_writes.values():
-            tensor.node = node
+        for tensor, before in self.data_writes.values():
+            tensor.node, tensor.is_leaf, tensor._history_freed = before
         for tensor, grad in self.grad_writes.values():
             tensor._grad = grad
 
@@ -43,12 +59,14 @@ class _State(threading.local):
         self.grad_enabled = True
         self.trace: Trace | None = None
         self.pending: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
+        # Tensors that were computed and still have a history, until the next optimizer step.
+        self.computed: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
         self.recorded = 0  # nodes since the last sync
 
 
 state = _State()
-# The leaf node of every tensor that wants a gradient.
-variables: "WeakValueDictionary[Node, Tensor]" = WeakValueDictionary()
+# The tensor whose leaf a node is or was, where it wants a gradient.
+variables: "WeakKeyDictionary[Node, ref[Tensor]]" = WeakKeyDictionary()
 
 
 @contextmanager

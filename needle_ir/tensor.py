@@ -2,27 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
+from weakref import ref
 
 import numpy as np
 
 from needle_ir import ops
 from needle_ir.device import Device, check_device, cpu
 from needle_ir.ir import (
+    INPUT,
     Array,
     DType,
     DTypeError,
     Node,
     Op,
     Operators,
+    OpError,
     ShapeError,
     TensorType,
     as_dtype,
+    capture_origin,
     input_node,
     is_floating,
 )
 from needle_ir.ops.build import DEFAULT_DTYPE, build
 from needle_ir.ops.markers import STOP_GRADIENT
-from needle_ir.ops.shape import normalize_axes
 from needle_ir.recording import state, variables
 
 # A graph that grows past this many nodes with nothing forcing it is run by itself.
@@ -37,14 +40,14 @@ class Tensor(Operators):
     `backward()`. Raises DTypeError for data that is not numeric.
     """
 
-    __slots__ = ("__weakref__", "_grad", "_history_freed", "is_leaf", "name", "node",
-                 "requires_grad")  # fmt: skip
+    __slots__ = ("__weakref__", "_grad", "_history_freed", "_requires_grad", "is_leaf", "name",
+                 "node")  # fmt: skip
 
     # NumPy leaves `array + tensor` to the tensor.
     __array_ufunc__ = None
 
     node: Node
-    requires_grad: bool
+    _requires_grad: bool
     is_leaf: bool
     name: str | None
 
@@ -62,7 +65,7 @@ class Tensor(Operators):
         self.name = None
         self.is_leaf = True
         data = own_array(array, dtype)
-        self.requires_grad = requires_grad and is_floating(data.dtype)
+        self._requires_grad = requires_grad and is_floating(data.dtype)
         self._set_leaf(input_node(TensorType(data.shape, data.dtype), value=data))
         if state.trace is not None:
             state.trace.made.add(id(self))
@@ -75,7 +78,7 @@ class Tensor(Operators):
         tensor._history_freed = False
         tensor.name = None
         tensor.is_leaf = is_leaf
-        tensor.requires_grad = requires_grad
+        tensor._requires_grad = requires_grad
         tensor.node = node
         if state.trace is not None:
             state.trace.made.add(id(tensor))
@@ -99,19 +102,27 @@ class Tensor(Operators):
         if state.recorded > MAX_PENDING_NODES:
             from needle_ir.realize import sync
 
-            sync()
+            sync(free_history=False)
 
     def _set_leaf(self, node: Node) -> None:
-        if self.requires_grad:
-            variables.pop(getattr(self, "node", node), None)
-            variables[node] = self
+        # The leaf from before stays a variable for as long as a graph reads it.
+        if self._requires_grad:
+            variables[node] = ref(self)
         self.node = node
 
     def _settle(self, free_history: bool) -> None:
         """After the node got its value: let go of what no derivative needs any more."""
         state.pending.pop(id(self), None)
-        if self.is_leaf or not self.requires_grad or free_history:
-            self._history_freed |= self.requires_grad and not self.is_leaf
+        if self.is_leaf or not self._requires_grad:
+            self.node.forget(self.name)
+        elif free_history:
+            self._free_history()
+        else:
+            state.computed[id(self)] = self
+
+    def _free_history(self) -> None:
+        if not self.is_leaf and self.node.value is not None:
+            self._history_freed = True
             self.node.forget(self.name)
 
     def __apply_op__(self, op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> "Tensor":
@@ -121,14 +132,17 @@ class Tensor(Operators):
         for operand in operands:
             if isinstance(operand, Tensor):
                 node = operand._read()
-                if operand.requires_grad:
+                if operand._requires_grad:
                     if state.grad_enabled:
                         needs_grad = True
                     else:
                         node = build(STOP_GRADIENT, [node], {})
                 inputs.append(node)
             elif isinstance(operand, np.ndarray | list | tuple):
-                data = own_array(operand)
+                try:
+                    data = own_array(operand)
+                except OpError as error:
+                    raise type(error)(f"{op.name}: {error.reason}", capture_origin()) from None
                 inputs.append(input_node(TensorType(data.shape, data.dtype), value=data))
             else:
                 inputs.append(operand)
@@ -139,14 +153,15 @@ class Tensor(Operators):
         """The node, for use as an operand. A trace learns that it depends on this tensor."""
         trace = state.trace
         if trace is not None and id(self) not in trace.made and self.node.value is not None:
-            trace.reads.setdefault(self.node, self)
+            return trace.read(self)
         return self.node
 
     def _assign(self, node: Node) -> None:
         """Let this tensor be a new leaf whose array is that of `node`."""
         trace = state.trace
         if trace is not None and id(self) not in trace.made:
-            trace.data_writes.setdefault(id(self), (self, self.node))
+            before = (self.node, self.is_leaf, self._history_freed)
+            trace.data_writes.setdefault(id(self), (self, before))
         self.is_leaf = True
         self._history_freed = False
         if node.value is not None:
@@ -155,6 +170,12 @@ class Tensor(Operators):
         self._set_leaf(build(STOP_GRADIENT, [node], {}))
         if trace is None:
             self._register()
+
+    def rename(self, name: str) -> None:
+        """Give the tensor the name that graphs show for it as an input."""
+        self.name = name
+        if self.node.op is INPUT and self.node.value is not None:
+            self.node.forget(name)
 
     # Data -------------------------------------------------------------------------------------
 
@@ -204,8 +225,31 @@ class Tensor(Operators):
         self._assign(source._read())
 
     @property
+    def requires_grad(self) -> bool:
+        """Whether derivatives flow to or through the tensor.
+
+        Set to True it makes the tensor a leaf. Raises DTypeError for a tensor that is not of a
+        float dtype, ValueError where a result should stop having a derivative: use `detach()`.
+        """
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and not is_floating(self.dtype):
+            raise DTypeError(f"a tensor of {self.dtype} has no derivative; use a float dtype")
+        if self._requires_grad and not value and not self.is_leaf:
+            raise ValueError("requires_grad=False for a result: detach() gives it without history")
+        if self._requires_grad != bool(value):
+            self._requires_grad = bool(value)
+            if value:
+                self._assign(self._read())
+
+    @property
     def grad(self) -> "Tensor | None":
         """The derivative that the last `backward()` gave this leaf, None before."""
+        trace = state.trace
+        if trace is not None and id(self) not in trace.made and id(self) not in trace.grad_writes:
+            trace.grad_reads.setdefault(id(self), (self, self._grad))
         return self._grad
 
     @grad.setter
@@ -235,7 +279,14 @@ class Tensor(Operators):
 
     @property
     def cached_data(self) -> Array:
-        """The array itself, computed now if need be. Read-only: tensors may share it."""
+        """The array itself, computed now if need be. Read-only: tensors may share it.
+
+        Raises TracedValueError in a traced function where the value depends on what it is given.
+        """
+        if state.trace is not None and id(self) not in state.trace.made:
+            from needle_ir.realize import refuse_to_read
+
+            refuse_to_read()
         self.realize()
         assert self.node.value is not None
         view = self.node.value.view()
@@ -263,6 +314,10 @@ class Tensor(Operators):
         backward(self, out_grad)
 
     # Python's protocols -----------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For copy and pickle: a leaf with a copy of the data, without history or gradient.
+        return _leaf_of, (type(self), self.numpy(), self.requires_grad, self.name)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
@@ -330,13 +385,12 @@ class Tensor(Operators):
 
         With a permutation of all axes, the axes in that order.
         """
-        order = list(range(self.ndim))
         pair = (-2, -1) if axes is None else tuple(axes)
-        if len(pair) != 2:
+        ndim = range(-self.ndim, self.ndim)
+        if len(pair) != 2 or any(axis not in ndim for axis in pair):
             return ops.permute(self, pair)
-        if axes is None and self.ndim < 2:
-            raise ShapeError(f"a tensor of shape {self.shape} has no two axes to swap")
-        i, j = (normalize_axes(axis, self.ndim)[0] for axis in pair)
+        order = list(range(self.ndim))
+        i, j = pair
         order[i], order[j] = order[j], order[i]
         return ops.permute(self, order)
 
@@ -381,6 +435,12 @@ def own_array(data: Any, dtype: Any = None) -> Array:
         is_number = array.dtype.kind in "iuf" and not is_array
         dtype = DEFAULT_DTYPE if is_number else array.dtype
     return np.array(array, dtype=as_dtype(dtype), order="C")
+
+
+def _leaf_of(kind: type[Tensor], array: Array, requires_grad: bool, name: str | None) -> Tensor:
+    tensor = kind(array, requires_grad=requires_grad)
+    tensor.name = name
+    return tensor
 
 
 def _as_shape(shape: tuple[Any, ...]) -> tuple[int, ...]:

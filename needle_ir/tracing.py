@@ -17,6 +17,28 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True)
+class Source:
+    """A tensor that a recording reads: one from outside, or the gradient that it has by then."""
+
+    tensor: Tensor
+    of_grad: bool
+    type: TensorType
+
+    def now(self) -> Tensor | None:
+        """The tensor to read at this call."""
+        return self.tensor._grad if self.of_grad else self.tensor
+
+    def __str__(self) -> str:
+        name = self.tensor.name or "a tensor"
+        return f"the gradient of {name}" if self.of_grad else name
+
+
+# What a recording assigns to: a tensor from outside, or the argument at this place among those
+# that are inputs.
+Target = Tensor | int
+
+
+@dataclass(frozen=True)
 class Recording:
     """The graph of a function, and where its inputs come from and its outputs go.
 
@@ -29,12 +51,12 @@ class Recording:
     result_tree: Tree
     result_leaves: tuple[Any, ...]  # tensors stand here as None
     result_is_tensor: tuple[bool, ...]
-    state: tuple[Tensor, ...]
-    state_types: tuple[TensorType, ...]
+    state: tuple[Source, ...]
+    without_grad: tuple[Tensor, ...]  # whose `.grad` it found to be None
     host_values: tuple[Callable[[], Array], ...]
     captured: tuple[Array, ...]
-    data_writes: tuple[Tensor, ...]
-    grad_writes: tuple[Tensor, ...]
+    data_writes: tuple[Target, ...]
+    grad_writes: tuple[Target, ...]
     grad_resets: tuple[Tensor, ...]  # whose `.grad` it set to None
     guards: tuple[tuple[object, str, object], ...]
 
@@ -44,26 +66,36 @@ class Recording:
             now = getattr(owner, name)
             if now != value:
                 return f"{type(owner).__name__}.{name} is {now!r}, was {value!r}"
-        for tensor, type_ in zip(self.state, self.state_types, strict=True):
-            if tensor.node.type != type_:
-                return f"{tensor.name or 'a tensor'} is {tensor.node.type}, was {type_}"
+        for source in self.state:
+            tensor = source.now()
+            if tensor is None or tensor.node.type != source.type:
+                found = "None" if tensor is None else tensor.node.type
+                return f"{source} is {found}, was {source.type}"
+        for tensor in self.without_grad:
+            if tensor._grad is not None:
+                return f"{Source(tensor, True, tensor.node.type)} is there, was None"
         return None
 
     def gather(self, arguments: Sequence[Array]) -> list[Array]:
         """The arrays to run on: the arguments' and the present ones of everything else."""
-        states = leaf_arrays([tensor.realize().node for tensor in self.state])
+        tensors = [source.now() for source in self.state]
+        if any(tensor is not None and tensor.node.value is None for tensor in tensors):
+            sync(free_history=False)
+        states = leaf_arrays([tensor.realize().node for tensor in tensors if tensor is not None])
         return [*arguments, *states, *[read() for read in self.host_values], *self.captured]
 
-    def scatter(self, arrays: Sequence[Array]) -> Any:
+    def scatter(self, arrays: Sequence[Array], arguments: Sequence[Any]) -> Any:
         """Assign what the function assigned, and return what it returned."""
         results = iter(arrays)
         leaves = [
             Tensor._from_array(next(results)) if is_tensor else leaf
             for leaf, is_tensor in zip(self.result_leaves, self.result_is_tensor, strict=True)
         ]
-        for tensor in self.data_writes:
+        for target in self.data_writes:
+            tensor = arguments[target] if isinstance(target, int) else target
             tensor._assign(Tensor._from_array(next(results)).node)
-        for tensor in self.grad_writes:
+        for target in self.grad_writes:
+            tensor = arguments[target] if isinstance(target, int) else target
             tensor.grad = Tensor._from_array(next(results))
         for tensor in self.grad_resets:
             tensor.grad = None
@@ -75,12 +107,13 @@ def record(fn: Callable[..., Any], arguments: Arguments) -> Recording:
 
     What it assigns to tensors from outside is noted and undone.
     """
-    sync()
+    sync(free_history=False)
     leaves, tree = flatten(arguments)
     names = _argument_names(fn, arguments)
     with tracing() as trace:
         inputs: list[Node] = []
         stand_ins = []
+        arguments_in: list[tuple[int, Tensor]] = []
         for leaf, name in zip(leaves, names, strict=True):
             if is_dynamic(leaf):
                 inputs.append(input_node(type_of(leaf), name))
@@ -88,19 +121,27 @@ def record(fn: Callable[..., Any], arguments: Arguments) -> Recording:
                 stand_in = Tensor._from_node(inputs[-1], requires_grad, is_leaf=True)
                 stand_in._set_leaf(inputs[-1])
                 stand_ins.append(stand_in)
+                if isinstance(leaf, Tensor):
+                    arguments_in.append((len(inputs) - 1, stand_in))
             else:
                 stand_ins.append(leaf)
         args, kwargs = unflatten(tree, stand_ins)
         result = fn(*args, **kwargs)
         result_leaves, result_tree = flatten(result)
         returned = [leaf._read() for leaf in result_leaves if isinstance(leaf, Tensor)]
-        data_writes = [tensor for tensor, _ in trace.data_writes.values()]
-        written = [tensor.node for tensor in data_writes]
-        grads = [(tensor, tensor.grad) for tensor, _ in trace.grad_writes.values()]
-    grad_writes = [(tensor, grad.node) for tensor, grad in grads if grad is not None]
-    outputs = [*returned, *written, *[node for _, node in grad_writes]]
+        data_writes: list[tuple[Target, Node]] = [
+            *[(tensor, tensor.node) for tensor, _ in trace.data_writes.values()],
+            *[(i, x.node) for i, x in arguments_in if x.node is not inputs[i]],
+        ]
+        grads: list[tuple[Target, Tensor | None]] = [
+            *[(tensor, tensor._grad) for tensor, _ in trace.grad_writes.values()],
+            *[(i, x._grad) for i, x in arguments_in if x._grad is not None],
+        ]
+    grad_writes = [(target, grad._read()) for target, grad in grads if grad is not None]
+    outputs = [*returned, *[node for _, node in (*data_writes, *grad_writes)]]
     pending = canonicalize(outputs, trace.effects, _unused(trace, outputs, inputs))
     groups = _group_leaves(pending.leaves, inputs, trace)
+    owners = {id(grad): x for x, grad in trace.grad_reads.values() if grad is not None}
     graph = pending.graph(
         [*inputs, *groups.state, *groups.host, *groups.captured],
         name=getattr(fn, "__name__", type(fn).__name__),
@@ -110,15 +151,22 @@ def record(fn: Callable[..., Any], arguments: Arguments) -> Recording:
         result_tree=result_tree,
         result_leaves=tuple(None if isinstance(x, Tensor) else x for x in result_leaves),
         result_is_tensor=tuple(isinstance(x, Tensor) for x in result_leaves),
-        state=tuple(trace.reads[node] for node in groups.state),
-        state_types=tuple(node.type for node in groups.state),
+        state=tuple(_source(trace.reads[node], owners) for node in groups.state),
+        without_grad=tuple(x for x, grad in trace.grad_reads.values() if grad is None),
         host_values=tuple(trace.host_values[node] for node in groups.host),
         captured=tuple(leaf_arrays(groups.captured)),
-        data_writes=tuple(data_writes),
-        grad_writes=tuple(tensor for tensor, _ in grad_writes),
-        grad_resets=tuple(tensor for tensor, grad in grads if grad is None),
+        data_writes=tuple(target for target, _ in data_writes),
+        grad_writes=tuple(target for target, _ in grad_writes),
+        grad_resets=tuple(x for x, grad in grads if grad is None and isinstance(x, Tensor)),
         guards=tuple(trace.guards.values()),
     )
+
+
+def _source(tensor: Tensor, owners: Mapping[int, Tensor]) -> Source:
+    owner = owners.get(id(tensor))
+    if owner is not None:
+        return Source(owner, True, tensor.node.type)
+    return Source(tensor, False, tensor.node.type)
 
 
 def is_dynamic(leaf: Any) -> bool:

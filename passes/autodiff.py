@@ -61,10 +61,16 @@ def _expand_requests(graph: Graph) -> Graph:
             y, *ct = [new[operand] for operand in _question(node)]
             wanted = {request: new.get(request.inputs[1]) for request in group}
             answers = backward(y, ct[0] if ct else None, filter(None, wanted.values()))
+            answers = dict(zip(answers, _lowered(answers.values()), strict=True))
             for request, x in wanted.items():
                 answer = None if x is None else answers.get(x)
                 new[request] = _filled(0.0, request.type) if answer is None else answer
     return graph.with_roots(new.__getitem__)
+
+
+def _lowered(derivatives: Iterable[Node]) -> tuple[Node, ...]:
+    """`derivatives` with the composites opened that a VJP emitted: the next order needs that."""
+    return Lower(keep_vjp=True).run(Graph((), derivatives)).outputs
 
 
 def _question(request: Node) -> tuple[Node, ...]:

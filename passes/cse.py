@@ -11,7 +11,7 @@ class CSE:
     """Merges nodes with the same op, attributes and operands; the first one stays.
 
     The operands of a commutative op may stand in either order. Random draws and effects are never
-    merged.
+    merged; nor are markers, since two variables of one value are two things to differentiate by.
     """
 
     name = "cse"
@@ -22,7 +22,7 @@ class CSE:
 
         def merge(node: Node, inputs: tuple[Node, ...]) -> Node:
             node = node.with_inputs(inputs)
-            if node.op.has(Trait.RANDOM) or node.op.has(Trait.EFFECT):
+            if node.op.traits & _NEVER:
                 return node
             operands = [id(operand) for operand in inputs]
             if node.op.has(Trait.COMMUTATIVE):
@@ -30,3 +30,6 @@ class CSE:
             return known.setdefault((node.op, node.attrs.key, *operands), node)
 
         return graph.rebuild(merge)
+
+
+_NEVER = frozenset({Trait.RANDOM, Trait.EFFECT, Trait.MARKER})

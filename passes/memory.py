@@ -3,10 +3,8 @@
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 
-from needle_ir.ir import CONSTANT, INPUT, Graph, Node, Place, Plan, Slot, Step, Trait
+from needle_ir.ir import CONSTANT, INPUT, Graph, Node, Place, Plan, Slot, Step, Trait, aligned
 from needle_ir.passes.schedule import schedule
-
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 
 
 def make_plan(graph: Graph) -> Plan:
@@ -139,7 +137,7 @@ class _Arena:
 
     def allocate(self, nbytes: int) -> int:
         """The offset of `nbytes` free bytes: the smallest block that fits, else the arena's end."""
-        wanted = _aligned(nbytes)
+        wanted = aligned(nbytes)
         i = bisect_left(self._by_size, (wanted, 0))
         if i < len(self._by_size):
             size, offset = self._by_size[i]
@@ -156,7 +154,7 @@ class _Arena:
 
     def free(self, offset: int, nbytes: int) -> None:
         """Give a block back."""
-        size = _aligned(nbytes)
+        size = aligned(nbytes)
         i = bisect_left(self._by_offset, (offset, 0))
         if i < len(self._by_offset) and self._by_offset[i][0] == offset + size:
             next_offset, next_size = self._by_offset[i]
@@ -175,7 +173,3 @@ class _Arena:
     def _remove(self, offset: int, size: int) -> None:
         del self._by_offset[bisect_left(self._by_offset, (offset, size))]
         del self._by_size[bisect_left(self._by_size, (size, offset))]
-
-
-def _aligned(nbytes: int) -> int:
-    return max(ALIGNMENT, -(-nbytes // ALIGNMENT) * ALIGNMENT)

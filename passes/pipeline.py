@@ -49,10 +49,13 @@ def parse_pipeline(text: str, table: Mapping[str, Callable[..., Pass]]) -> list[
         name, options = item.group(1), item.group(2)
         if name not in table:
             raise ValueError(f"no pass {name!r}; the passes are {', '.join(sorted(table))}")
+        values = _parse_options(options or "")
         try:
-            passes.append(table[name](**_parse_options(options or "")))
+            pass_ = table[name](**values)
         except TypeError as error:
             raise ValueError(f"pass {name!r}: {error}") from None
+        _check_kinds(pass_, values)
+        passes.append(pass_)
         position = item.end()
     return passes
 
@@ -76,8 +79,20 @@ def _parse_options(text: str) -> dict[str, bool | int]:
         name, equals, value = map(str.strip, part.partition("="))
         if value in ("true", "false"):
             options[name] = value == "true"
-        elif equals and value.isdigit():
+        elif equals and value.isdecimal():
             options[name] = int(value)
         else:
             raise ValueError(f"option {part!r}: write name=true, name=false or name=NUMBER")
     return options
+
+
+def _check_kinds(pass_: Any, options: Mapping[str, bool | int]) -> None:
+    """Refuse a number for an option that is true or false by default, and the other way round."""
+    for field in fields(pass_):
+        if field.name in options and isinstance(field.default, bool | int):
+            value = options[field.name]
+            if isinstance(value, bool) != isinstance(field.default, bool):
+                raise ValueError(
+                    f"pass {pass_.name!r}: option {field.name}={_format_value(value)}; "
+                    f"its values are like {_format_value(field.default)}"
+                )

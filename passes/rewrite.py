@@ -1,7 +1,7 @@
 """Rewrite rules: patterns written as ordinary expressions, and the driver that applies them."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,14 +55,14 @@ class Rule:
 
     def apply(self, node: Node) -> Node | None:
         """What to put in the place of `node`, None where the rule does not apply."""
-        bindings: Bindings = {}
-        if not _match(self.pattern, node, bindings):
-            return None
-        if self._condition is not None and not self._condition(**bindings):
-            return None
-        with inherit_origin(node.origin):
-            result: Node = self._replacement(**bindings)
-        return result if result.type == node.type else None
+        for bindings in _matches([(self.pattern, node)], {}):
+            if self._condition is not None and not self._condition(**bindings):
+                continue
+            with inherit_origin(node.origin):
+                result: Node = self._replacement(**bindings)
+            if result.type == node.type:
+                return result
+        return None
 
     def __repr__(self) -> str:
         return f"<rule {self.name}>"
@@ -105,29 +105,37 @@ def scalar_value(node: Node) -> Any:
     return None
 
 
-def _match(pattern: Any, node: Node, bindings: Bindings) -> bool:
-    if not isinstance(pattern, Pattern):
-        # 0 matches +0.0 only: -0.0 behaves otherwise in sums and quotients.
-        value = scalar_value(node)
-        return value is not None and value == pattern and str(value)[0] == str(pattern)[0]
-    if pattern.op is None:
-        return bindings.setdefault(pattern.name, node) is node
-    if node.op is not pattern.op or not _match_attrs(pattern.attrs or {}, node, bindings):
-        return False
-    saved = dict(bindings)
-    if _match_all(pattern.inputs, node.inputs, bindings):
-        return True
-    bindings.clear()
-    bindings.update(saved)
-    if node.op.has(Trait.COMMUTATIVE):
-        return _match_all(pattern.inputs, node.inputs[::-1], bindings)
-    return False
+def _matches(todo: list[tuple[Any, Node]], bindings: Bindings) -> Iterator[Bindings]:
+    """What the wildcards stand for, in each way that every pattern in `todo` matches its node."""
+    while todo:
+        (pattern, node), *todo = todo
+        if not isinstance(pattern, Pattern):
+            if not _is_number(node, pattern):
+                return
+        elif pattern.op is None:
+            if bindings.setdefault(pattern.name, node) is not node:
+                return
+        elif (
+            node.op is not pattern.op
+            or len(node.inputs) != len(pattern.inputs)
+            or not _match_attrs(pattern.attrs or {}, node, bindings)
+        ):
+            return
+        elif node.op.has(Trait.COMMUTATIVE):
+            # The rest decides which order it is: `(x + y) - x` matches (a + b) - b.
+            for operands in (node.inputs, node.inputs[::-1]):
+                pairs = zip(pattern.inputs, operands, strict=True)
+                yield from _matches([*pairs, *todo], dict(bindings))
+            return
+        else:
+            todo = [*zip(pattern.inputs, node.inputs, strict=True), *todo]
+    yield bindings
 
 
-def _match_all(patterns: tuple[Any, ...], nodes: tuple[Node, ...], bindings: Bindings) -> bool:
-    return len(patterns) == len(nodes) and all(
-        _match(pattern, node, bindings) for pattern, node in zip(patterns, nodes, strict=True)
-    )
+def _is_number(node: Node, number: float) -> bool:
+    # 0 matches +0.0 only: -0.0 behaves otherwise in sums and quotients.
+    value = scalar_value(node)
+    return value is not None and value == number and str(value)[0] == str(number)[0]
 
 
 def _match_attrs(patterns: Mapping[str, Any], node: Node, bindings: Bindings) -> bool:

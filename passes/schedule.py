@@ -1,6 +1,7 @@
 """Scheduling: the order in which a graph's nodes run."""
 
 from heapq import heapify, heappop, heappush
+from itertools import chain
 
 from needle_ir.ir import CONSTANT, INPUT, Graph, Node, Trait
 
@@ -19,25 +20,32 @@ def schedule(graph: Graph) -> tuple[Node, ...]:
 def peak_bytes(graph: Graph, order: tuple[Node, ...]) -> int:
     """The most bytes of results that are alive at one time under `order`.
 
-    What leaves the graph stays alive to the end. Views have no bytes of their own.
+    What leaves the graph stays alive to the end. Views have no bytes of their own, and keep the
+    bytes alive that they look at.
     """
-    remaining = _reader_counts(graph)
+    reads, remaining = _reads(graph)
     alive = peak = 0
     for node in order:
         alive += _own_bytes(node)
         peak = max(peak, alive)
-        alive -= _freed_by(node, remaining)
-        for operand in set(node.inputs):
-            remaining[operand] -= 1
+        alive -= _freed_by(reads[node], remaining)
+        for memory in reads[node]:
+            remaining[memory] -= 1
     return peak
 
 
-def _reader_counts(graph: Graph) -> dict[Node, int]:
-    """How many nodes read each node. What leaves the graph is read once more than it can be."""
-    counts = {node: len(readers) for node, readers in graph.users.items()}
-    for node in graph.outputs:
-        counts[node] += 1
-    return counts
+def _reads(graph: Graph) -> tuple[dict[Node, set[Node]], dict[Node, int]]:
+    """For every node, the nodes whose memory it reads, directly or through views; and how often
+    each is read. What leaves the graph is read once more than it can be.
+    """
+    owner: dict[Node, Node] = {}
+    for node in graph.nodes:
+        owner[node] = owner[node.inputs[0]] if node.op.has(Trait.VIEW) else node
+    reads = {node: {owner[operand] for operand in node.inputs} for node in graph.nodes}
+    counts = dict.fromkeys(graph.nodes, 0)
+    for memory in [*chain.from_iterable(reads.values()), *[owner[x] for x in graph.outputs]]:
+        counts[memory] += 1
+    return reads, counts
 
 
 def _own_bytes(node: Node) -> int:
@@ -46,9 +54,9 @@ def _own_bytes(node: Node) -> int:
     return node.type.nbytes
 
 
-def _freed_by(node: Node, remaining: dict[Node, int]) -> int:
-    """The bytes that nobody needs once `node` has run."""
-    return sum(_own_bytes(x) for x in set(node.inputs) if remaining[x] == 1)
+def _freed_by(reads: set[Node], remaining: dict[Node, int]) -> int:
+    """The bytes that nobody needs once a node that `reads` these has run."""
+    return sum(_own_bytes(memory) for memory in reads if remaining[memory] == 1)
 
 
 def _greedy_order(graph: Graph, depth_first: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -57,7 +65,7 @@ def _greedy_order(graph: Graph, depth_first: tuple[Node, ...]) -> tuple[Node, ..
     At a tie the graph's own order decides. What a node frees is judged when it becomes ready.
     """
     position = {node: i for i, node in enumerate(depth_first)}
-    remaining = _reader_counts(graph)
+    reads, remaining = _reads(graph)
     # An effect also waits for the effect before it.
     after_effect = dict(zip(graph.effects, graph.effects[1:], strict=False))
     waits = {node: len({x for x in node.inputs if x in position}) for node in depth_first}
@@ -65,7 +73,7 @@ def _greedy_order(graph: Graph, depth_first: tuple[Node, ...]) -> tuple[Node, ..
         waits[later] += 1
 
     def entry(node: Node) -> tuple[int, int]:
-        return (_own_bytes(node) - _freed_by(node, remaining), position[node])
+        return (_own_bytes(node) - _freed_by(reads[node], remaining), position[node])
 
     ready = [entry(node) for node in depth_first if waits[node] == 0]
     heapify(ready)
@@ -73,8 +81,8 @@ def _greedy_order(graph: Graph, depth_first: tuple[Node, ...]) -> tuple[Node, ..
     while ready:
         node = depth_first[heappop(ready)[1]]
         order.append(node)
-        for operand in set(node.inputs):
-            remaining[operand] -= 1
+        for memory in reads[node]:
+            remaining[memory] -= 1
         followers = list(graph.users[node])
         if node in after_effect:
             followers.append(after_effect[node])

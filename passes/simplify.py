@@ -16,7 +16,7 @@ from needle_ir.ops import (
     sum,
 )
 from needle_ir.ops.shape import BROADCAST_TO, broadcast_shapes
-from needle_ir.passes.rewrite import Rule, rewrite
+from needle_ir.passes.rewrite import Rule, rewrite, scalar_value
 
 
 def _filled(x: Node, value: int) -> Any:
@@ -30,7 +30,13 @@ EXACT = (
     Rule("divide-by-one", lambda x: x / 1, lambda x: x),
     Rule("minus-zero", lambda x: x - 0, lambda x: x),
     Rule("power-one", lambda x: power(x, 1), lambda x: x),
-    Rule("square", lambda x: power(x, 2), lambda x: x * x),
+    Rule(
+        "square",
+        lambda x, two: power(x, two),
+        lambda x, two: x * x,
+        # NumPy squares for an exponent without axes only; elsewhere its power rounds otherwise.
+        lambda x, two: two.shape == () and scalar_value(two) == 2,
+    ),
     Rule("add-negative", lambda x, y: x + negative(y), lambda x, y: x - y),
     Rule("subtract-negative", lambda x, y: x - negative(y), lambda x, y: x + y),
     Rule("relu-relu", lambda x: relu(relu(x)), lambda x: relu(x)),
@@ -56,7 +62,6 @@ EXACT = (
     ),
     Rule("broadcast-nothing", lambda x, s: broadcast_to(x, s), lambda x, s: x),
     Rule("cast-nothing", lambda x, d: cast(x, d), lambda x, d: x),
-    Rule("sum-nothing", lambda x, k: sum(x, (), k), lambda x, k: x),
 )
 
 # These change NaN, infinities, the sign of a zero, or the rounding.
@@ -65,6 +70,8 @@ FAST_MATH = (
     Rule("times-zero", lambda x: x * 0, lambda x: _filled(x, 0)),
     Rule("minus-itself", lambda x: x - x, lambda x: _filled(x, 0)),
     Rule("divide-by-itself", lambda x: x / x, lambda x: _filled(x, 1)),
+    # A sum starts at 0, and 0 + -0.0 is 0.0.
+    Rule("sum-nothing", lambda x, k: sum(x, (), k), lambda x, k: x),
 )
 
 
@@ -77,8 +84,12 @@ class Simplify:
 
     def run(self, graph: Graph) -> Graph:
         """The simplified graph."""
-        graph = graph.rebuild(_drop_broadcasts)
-        return rewrite(graph, EXACT + FAST_MATH if self.fast_math else EXACT)
+        rules = EXACT + FAST_MATH if self.fast_math else EXACT
+        while True:
+            simplified = rewrite(graph.rebuild(_drop_broadcasts), rules)
+            if simplified is graph:
+                return graph
+            graph = simplified
 
 
 def _drop_broadcasts(node: Node, inputs: tuple[Node, ...]) -> Node:

@@ -12,13 +12,22 @@ from needle_ir.passes.rewrite import Rule, rewrite
 def _is_shift(
     x: Node, shift: Node, shift_back: Node, axes: tuple[int, ...], keepdims: bool
 ) -> bool:
-    """Whether `shift` is constant along `axes` of x, and `shift_back` is the same numbers."""
-    offset = len(x.shape) - len(shift.shape)
-    if offset < 0 or any(axis >= offset and shift.shape[axis - offset] != 1 for axis in axes):
+    """Whether `shift` is constant along `axes` of x, and `shift_back` adds the same numbers back
+    at the same places.
+    """
+    shape = (1,) * (len(x.shape) - len(shift.shape)) + shift.shape
+    if len(shape) != len(x.shape) or any(shape[axis] != 1 for axis in axes):
         return False
-    if shift_back.type.size != shift.type.size:
+    if not keepdims:
+        shape = tuple([dim for i, dim in enumerate(shape) if i not in axes])
+    if _without_leading_ones(shape) != _without_leading_ones(shift_back.shape):
         return False
     return _without_views(shift) == _without_views(shift_back)
+
+
+def _without_leading_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    first = next((i for i, dim in enumerate(shape) if dim != 1), len(shape))
+    return shape[first:]
 
 
 def _without_views(node: Node) -> Any:
@@ -35,6 +44,8 @@ RULES = (
         "log-sum-exp",
         lambda x, axes, keepdims: log(sum(exp(x), axes, keepdims)),
         lambda x, axes, keepdims: logsumexp(x, axes, keepdims),
+        # The log of an empty sum is -inf; logsumexp refuses an empty axis.
+        lambda x, axes, keepdims: all(x.shape[axis] for axis in axes),
     ),
     Rule(
         "shifted-logsumexp",

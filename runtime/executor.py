@@ -3,12 +3,13 @@
 import itertools
 import linecache
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from needle_ir.ir import Array, Node, Place, Plan
+from needle_ir.ir import ALIGNMENT, Array, Node, Place, Plan
 from needle_ir.runtime.kernels import VIEWS, Kernel, make_kernel
 
 # Puts something around a kernel: a counter, a timer.
@@ -31,6 +32,7 @@ class Executor:
         self.source = code.source
         self._lock = threading.Lock()
         self._run = code.compile()
+        weakref.finalize(self, linecache.cache.pop, code.filename, None)
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         """The outputs for `arrays`, one for each input of the plan, of its shape and dtype and
@@ -47,8 +49,9 @@ class _Code:
         self.bound: dict[str, Any] = {"empty": np.empty}
         self._plan = plan
         self._wrap = wrap
-        self._arena = np.empty(plan.arena_bytes + 63, np.uint8)
-        self._arena_start = -self._arena.ctypes.data % 64
+        self._arena = np.empty(plan.arena_bytes + ALIGNMENT, np.uint8)
+        self._arena_start = -self._arena.ctypes.data % ALIGNMENT
+        self.filename = f"<needle_ir plan {next(_numbers)}>"
         self._arena_arrays: dict[tuple[int, Any], str] = {}
         self._names: dict[int, str] = {}
         self._fixed: dict[int, Array] = {}  # the arrays that are the same in every run
@@ -56,11 +59,11 @@ class _Code:
 
     def compile(self) -> Callable[..., tuple[Array, ...]]:
         """The function that `source` defines, with everything it names bound."""
-        filename = f"<needle_ir plan {next(_numbers)}>"
+        lines = self.source.splitlines(keepends=True)
         # A traceback through the plan shows the generated line.
-        linecache.cache[filename] = (len(self.source), None, self.source.splitlines(True), filename)
+        linecache.cache[self.filename] = (len(self.source), None, lines, self.filename)
         namespace: dict[str, Any] = {}
-        exec(compile(self.source, filename, "exec"), namespace)
+        exec(compile(self.source, self.filename, "exec"), namespace)
         run: Callable[..., tuple[Array, ...]] = namespace["bind"](**self.bound)
         return run
 

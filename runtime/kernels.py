@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from needle_ir.ir import CONSTANT, Array, Node
+from needle_ir.ir import CONSTANT, Array, Node, Trait
 
 Kernel = Callable[..., Any]
 KernelTable = dict[str, Callable[[Node], Kernel]]
@@ -87,9 +87,7 @@ def _logsumexp(node: Node) -> Kernel:
         top = np.max(x, axis=axes, keepdims=True)
         # inf - inf is NaN: where the largest element is no number to subtract, nothing is.
         top = np.where(np.isfinite(top), top, 0)
-        total = np.exp(x - top).sum(axes, keepdims=True)
-        np.log(total, total)
-        total += top
+        total = np.log(np.exp(x - top).sum(axes, keepdims=True)) + top
         np.copyto(out, total if keepdims else total.reshape(out.shape))
 
     return logsumexp
@@ -178,8 +176,13 @@ def make_kernel(node: Node, table: KernelTable = KERNELS) -> Kernel:
     """The kernel of `node`. Raises MissingKernelError with what to do where there is none."""
     if node.op.name in table:
         return table[node.op.name](node)
-    hint = "open it with the lower pass" if node.op.decompose else "expand it with autodiff"
-    raise MissingKernelError(f"no kernel for {node.op.name} ({node.type}): {hint} first")
+    if node.op.decompose is not None:
+        hint = "open it with the lower pass first"
+    elif node.op.has(Trait.MARKER):
+        hint = "expand it with the autodiff pass first"
+    else:
+        hint = "add its row to the kernel table"
+    raise MissingKernelError(f"no kernel for {node.op.name} ({node.type}): {hint}")
 
 
 def evaluate(node: Node, arrays: list[Array]) -> Array:

@@ -17,13 +17,14 @@ from needle_ir.ir.node import (
 from needle_ir.ir.operators import Operators
 from needle_ir.ir.origin import Origin, capture_origin, inherit_origin, scope
 from needle_ir.ir.passes import Instrument, Pass
-from needle_ir.ir.plan import Place, Plan, Slot, Step
+from needle_ir.ir.plan import ALIGNMENT, Place, Plan, Slot, Step, aligned
 from needle_ir.ir.printer import print_attr, print_graph, statement, value_names
 from needle_ir.ir.structure import node_key, structural_key, structurally_equal
 from needle_ir.ir.types import DType, TensorType, as_dtype, is_floating, short_name
 from needle_ir.ir.verify import verify
 
 __all__ = [
+    "ALIGNMENT",
     "CONSTANT",
     "INPUT",
     "NO_ATTRS",
@@ -48,6 +49,7 @@ __all__ = [
     "TensorType",
     "Trait",
     "VerificationError",
+    "aligned",
     "as_dtype",
     "capture_origin",
     "constant_node",

@@ -59,6 +59,6 @@ def _value_key(value: Any) -> Any:
         return (float, value.hex())
     if kind is tuple:
         return tuple(map(_value_key, value))
-    if kind is np.ndarray:
-        return (value.dtype.str, value.shape, value.tobytes())
+    if isinstance(value, np.ndarray | np.generic):
+        return (kind, value.dtype.str, value.shape, value.tobytes())
     return (kind, value)

@@ -34,7 +34,8 @@ class Promotion(Enum):
 
     NONE = "none"  # each operand keeps its dtype
     COMMON = "common"  # all become numpy.result_type of all
-    FLOAT = "float"  # as COMMON, and integers become floats as in numpy.true_divide
+    FLOAT = "float"  # as COMMON, and integers become the least float that holds them, as numpy.exp
+    QUOTIENT = "quotient"  # as COMMON, and integers become float64, as in numpy.true_divide
     BRANCHES = "branches"  # as COMMON for all but the first, which is a condition
 
 
@@ -100,6 +101,9 @@ class Node(Operators):
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a node is frozen: {name} can not be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a node is frozen: {name} can not be deleted")
 
     def realize(self, value: Array) -> None:
         """Record the array that this node was computed to be."""

@@ -4,11 +4,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import NamedTuple
 
-_PACKAGE = str(Path(__file__).resolve().parent.parent) + "/"
+# Modules, not paths: in a checkout `needle_ir.passes` lies beside the folder `needle_ir/`.
+_PACKAGE = __name__.partition(".")[0] + "."
 
 
 class Origin(NamedTuple):
@@ -31,12 +34,16 @@ class Origin(NamedTuple):
     @property
     def line(self) -> int:
         """The line number, counted from 1."""
-        positions = list(self.code.co_positions())
-        line = positions[self.instruction // 2][0]
-        return self.code.co_firstlineno if line is None else line
+        return _line_of(self.code, self.instruction)
 
     def __str__(self) -> str:
         return f"{Path(self.filename).name}:{self.line} in {self.code.co_name}"
+
+
+@lru_cache(maxsize=4096)
+def _line_of(code: CodeType, instruction: int) -> int:
+    line = next(islice(code.co_positions(), instruction // 2, None))[0]
+    return code.co_firstlineno if line is None else line
 
 
 class _Ambient(threading.local):
@@ -44,6 +51,7 @@ class _Ambient(threading.local):
 
     module = ""
     phase = "forward"
+    inherits = False
     inherited: Origin | None = None
 
 
@@ -56,10 +64,10 @@ def capture_origin() -> Origin | None:
     Inside `inherit_origin` it is the inherited one, otherwise the first frame outside of this
     package. None where there is no such frame.
     """
-    if _ambient.inherited is not None:
+    if _ambient.inherits:
         return _ambient.inherited
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
         frame = frame.f_back
     if frame is None:
         return None
@@ -71,12 +79,12 @@ def inherit_origin(origin: Origin | None, phase: str | None = None) -> Iterator[
     """Give every node made inside the origin of the node it is made from."""
     if origin is not None and phase is not None:
         origin = origin._replace(phase=phase)
-    outer = _ambient.inherited
-    _ambient.inherited = origin
+    outer = (_ambient.inherits, _ambient.inherited)
+    _ambient.inherits, _ambient.inherited = True, origin
     try:
         yield
     finally:
-        _ambient.inherited = outer
+        _ambient.inherits, _ambient.inherited = outer
 
 
 @contextmanager

@@ -8,6 +8,13 @@ from needle_ir.ir.graph import Graph
 from needle_ir.ir.node import Node
 from needle_ir.ir.printer import print_attr, value_names
 
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
+
+
+def aligned(nbytes: int) -> int:
+    """`nbytes` rounded up to whole units of memory, at least one."""
+    return max(ALIGNMENT, -(-nbytes // ALIGNMENT) * ALIGNMENT)
+
 
 class Place(Enum):
     """Where the array of a value lives."""
@@ -65,7 +72,7 @@ class Plan:
     @cached_property
     def naive_bytes(self) -> int:
         """The arena's size if every value in it had its own memory."""
-        return sum(slot.nbytes for slot in self.slots if slot.place is Place.ARENA)
+        return sum(aligned(slot.nbytes) for slot in self.slots if slot.place is Place.ARENA)
 
     def alive_at(self, step: int) -> list[Slot]:
         """The slots of the arena that hold a value while `step` runs."""
@@ -73,12 +80,17 @@ class Plan:
 
     @cached_property
     def peak(self) -> tuple[int, int]:
-        """The step at which most bytes of the arena are alive, and how many."""
+        """The step at which most bytes of the arena are alive, and how many.
+
+        At the step that computes in place, operand and result are the same bytes.
+        """
+        arena = [slot for slot in self.slots if slot.place is Place.ARENA]
+        handed_over = {(slot.offset, slot.end) for slot in arena if slot.start < slot.end}
         change = [0] * (len(self.steps) + 2)
-        for slot in self.slots:
-            if slot.place is Place.ARENA:
-                change[slot.start] += slot.nbytes
-                change[slot.end + 1] -= slot.nbytes
+        for slot in arena:
+            in_place = (slot.offset, slot.start) in handed_over
+            change[slot.start + in_place] += slot.nbytes
+            change[slot.end + 1] -= slot.nbytes
         alive, peak = 0, (0, 0)
         for step, delta in enumerate(change):
             alive += delta

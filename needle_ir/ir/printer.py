@@ -61,9 +61,11 @@ def statement(node: Node, names: dict[Node, str], max_constant: int = 8) -> str:
 
 def print_attr(value: Any, max_constant: int = 8) -> str:
     """One attribute's value in the text form."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None:
         return "none"
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
         return f"[{', '.join(print_attr(x, max_constant) for x in value)}]"
@@ -72,7 +74,7 @@ def print_attr(value: Any, max_constant: int = 8) -> str:
     if isinstance(value, np.ndarray):
         return _print_array(value, max_constant)
     if isinstance(value, str):
-        return f'"{value}"'
+        return '"' + value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n") + '"'
     return repr(value)
 
 

@@ -1,18 +1,20 @@
 """The verifier: what must be true of every graph, whatever pass made it."""
 
+from needle_ir.ir.attrs import Attrs
 from needle_ir.ir.errors import OpError, VerificationError
 from needle_ir.ir.graph import Graph
-from needle_ir.ir.node import CONSTANT, INPUT, Node, Trait
+from needle_ir.ir.node import CONSTANT, INPUT, Node, Op, Promotion, Trait
 from needle_ir.ir.printer import statement, value_names
-from needle_ir.ir.types import TensorType
+from needle_ir.ir.types import TensorType, is_floating
 
 
 def verify(graph: Graph) -> None:
     """Check `graph` against the rules of the IR.
 
     Raises VerificationError for the first rule that is broken: an input listed twice or not at
-    all, a type that the op's type rule does not give, attributes that are not in normal form, a
-    constant that can be written to, an effect that is not listed or a listed one that is none.
+    all, a type that the op's type rule does not give, operands that are not promoted, attributes
+    that are not in normal form, a constant that can be written to, an effect that is not listed or
+    a listed one that is none.
     """
     inputs = set(graph.inputs)
     if len(inputs) != len(graph.inputs):
@@ -42,15 +44,27 @@ def _verify_node(graph: Graph, node: Node, inputs: set[Node]) -> None:
     else:
         types = [operand.type for operand in node.inputs]
         try:
-            expected = node.op.infer(*types, **node.attrs)
             if node.op.normalize is not None:
-                normal = dict(node.op.normalize(*types, **node.attrs))
-                if normal != dict(node.attrs):
-                    raise _broken(graph, node, f"has attributes not in normal form: {normal}")
-        except OpError as error:
+                normal = Attrs(node.op.normalize(*types, **node.attrs))
+                if normal != node.attrs:
+                    raise _broken(graph, node, f"has attributes not in normal form: {dict(normal)}")
+            expected = node.op.infer(*types, **node.attrs)
+        except (OpError, TypeError) as error:  # TypeError: operands or attributes too few or many
             raise _broken(graph, node, f"does not fit its type rule: {error}") from error
         if expected != node.type:
             raise _broken(graph, node, f"should have the type {expected}")
+        if not _is_promoted(node.op, types):
+            shown = ", ".join(map(str, types))
+            raise _broken(graph, node, f"has operands that were not promoted: {shown}")
+
+
+def _is_promoted(op: Op, types: list[TensorType]) -> bool:
+    """Whether the operands have the dtypes that the op's promotion gives."""
+    if op.promotion is Promotion.NONE:
+        return True
+    dtypes = {type.dtype for type in types[op.promotion is Promotion.BRANCHES :]}
+    floats = op.promotion in (Promotion.FLOAT, Promotion.QUOTIENT)
+    return len(dtypes) == 1 and (not floats or all(map(is_floating, dtypes)))
 
 
 def _broken(graph: Graph, node: Node, reason: str) -> VerificationError:

@@ -12,7 +12,7 @@ class SoftmaxLoss(Module):
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
         """Logits (n, k) and labels (n,) to a scalar.
 
-        Raises ValueError for a label outside of 0 … k - 1.
+        Raises ValueError for a label that is not one of 0 … k - 1.
         """
         if len(logits.shape) == 2:
             check_labels(y, logits.shape[1])

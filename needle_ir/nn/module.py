@@ -86,7 +86,7 @@ class Module:
                 if isinstance(x, Module):
                     self._paths[id(x)] = path
                 else:
-                    x.name = path
+                    x.rename(path)
         return self._paths.get(id(module), type(module).__name__)
 
 

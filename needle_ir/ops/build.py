@@ -23,6 +23,7 @@ from needle_ir.ir import (
 )
 
 DEFAULT_DTYPE: DType = np.dtype(np.float32)
+_LEAST_FLOATS = {Promotion.FLOAT: np.float16, Promotion.QUOTIENT: np.float64}
 
 
 def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
@@ -99,8 +100,8 @@ def _common_dtype(op: Op, operands: Sequence[Any]) -> DType:
     dtype = kinds[0]
     if any(kind is not dtype for kind in kinds) or not isinstance(dtype, np.dtype):
         dtype = np.result_type(*kinds)
-    if op.promotion is Promotion.FLOAT and dtype.kind != "f":
-        dtype = np.result_type(dtype, np.float16)
+    if dtype.kind != "f" and op.promotion in _LEAST_FLOATS:
+        dtype = np.result_type(dtype, _LEAST_FLOATS[op.promotion])
     return dtype
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from needle_ir.ir import (
+    CONSTANT,
     DType,
     DTypeError,
     Node,
@@ -26,11 +27,18 @@ def _unary(
     vjp: Callable[[Node, Node, Node], Node] | None,
     promotion: Promotion = Promotion.FLOAT,
     boolean: bool = False,
+    takes_bool: bool = True,
 ) -> Op:
     """A row for an op of one operand. `vjp(ct, out, x)` gives the cotangent of `x`."""
+
+    def infer(x: TensorType) -> TensorType:
+        if not takes_bool:
+            _refuse_bool(x)
+        return TensorType(x.shape, BOOL) if boolean else x
+
     return Op(
         name=name,
-        infer=lambda x: TensorType(x.shape, BOOL) if boolean else x,
+        infer=infer,
         traits=frozenset({Trait.ELEMENTWISE}),
         promotion=promotion,
         vjp=None if vjp is None else lambda ct, out, x: (vjp(ct, out, x),),
@@ -43,12 +51,15 @@ def _binary(
     promotion: Promotion = Promotion.COMMON,
     commutative: bool = False,
     boolean: bool = False,
+    takes_bool: bool = True,
 ) -> Op:
     """A row for an op of two operands. `vjp(ct, out, a, b)` gives both cotangents, before they
     are summed back over the axes along which an operand was broadcast.
     """
 
     def infer(a: TensorType, b: TensorType) -> TensorType:
+        if not takes_bool:
+            _refuse_bool(a)
         return TensorType(broadcast_shapes(a.shape, b.shape), BOOL if boolean else a.dtype)
 
     def unbroadcast(ct: Node, out: Node, a: Node, b: Node) -> Cotangents:
@@ -66,13 +77,18 @@ def _binary(
     )
 
 
+def _refuse_bool(x: TensorType) -> None:
+    if x.dtype == BOOL:
+        raise DTypeError("NumPy does not define it for bools; cast them to a number with astype")
+
+
 def _comparison(name: str, commutative: bool = False) -> Op:
     return _binary(name, None, commutative=commutative, boolean=True)
 
 
-NEGATIVE = _unary("negative", lambda ct, out, x: -ct, Promotion.NONE)
+NEGATIVE = _unary("negative", lambda ct, out, x: -ct, Promotion.NONE, takes_bool=False)
 ABS = _unary("abs", lambda ct, out, x: ct * sign(x), Promotion.NONE)
-SIGN = _unary("sign", lambda ct, out, x: ct * 0.0, Promotion.NONE)
+SIGN = _unary("sign", lambda ct, out, x: ct * 0.0, Promotion.NONE, takes_bool=False)
 EXP = _unary("exp", lambda ct, out, x: ct * out)
 LOG = _unary("log", lambda ct, out, x: ct / x)
 LOG1P = _unary("log1p", lambda ct, out, x: ct / (1.0 + x))
@@ -83,14 +99,14 @@ RELU = _unary("relu", lambda ct, out, x: where(x > 0, ct, 0), Promotion.NONE)
 LOGICAL_NOT = _unary("logical_not", None, Promotion.NONE, boolean=True)
 
 ADD = _binary("add", lambda ct, out, a, b: (ct, ct), commutative=True)
-SUBTRACT = _binary("subtract", lambda ct, out, a, b: (ct, -ct))
+SUBTRACT = _binary("subtract", lambda ct, out, a, b: (ct, -ct), takes_bool=False)
 MULTIPLY = _binary("multiply", lambda ct, out, a, b: (ct * b, ct * a), commutative=True)
-DIVIDE = _binary("divide", lambda ct, out, a, b: (ct / b, -(ct * out / b)), Promotion.FLOAT)
+DIVIDE = _binary("divide", lambda ct, out, a, b: (ct / b, -(ct * out / b)), Promotion.QUOTIENT)
 MAXIMUM = _binary(
     "maximum", lambda ct, out, a, b: (_share(ct, a, b), _share(ct, b, a)), commutative=True
 )
 MINIMUM = _binary(
-    "minimum", lambda ct, out, a, b: (_share(ct, b, a, a), _share(ct, a, b, b)), commutative=True
+    "minimum", lambda ct, out, a, b: (_share(ct, b, a), _share(ct, a, b)), commutative=True
 )
 
 EQUAL = _comparison("equal", commutative=True)
@@ -101,21 +117,24 @@ GREATER = _comparison("greater")
 GREATER_EQUAL = _comparison("greater_equal")
 
 
-def _share(ct: Node, winner: Node, loser: Node, of: Node | None = None) -> Node:
+def _share(ct: Node, winner: Node, loser: Node) -> Node:
     """The part of `ct` that belongs to `winner > loser`: at a tie, half to each side."""
     return where(winner > loser, ct, where(equal(winner, loser), 0.5 * ct, 0))
 
 
 def _power_vjp(ct: Node, out: Node, a: Node, b: Node) -> tuple[Node, Node]:
     # a**0 has the derivative 0 everywhere, also where a**(0-1) is infinite; and 0**b is constant
-    # in b, although log(0) is infinite.
-    exponent = where(equal(b, 0), 1, b - 1)
+    # in b, although log(0) is infinite. Elsewhere a**(b-1) stays as it is for its derivative by b.
+    hidden = equal(b, 0)
+    if b.op is not CONSTANT:
+        hidden = hidden * (abs(a) < float(np.finfo(a.dtype).tiny))
+    exponent = where(hidden, 1, b - 1)
     ct_a = ct * b * power(a, exponent)
     ct_b = ct * out * log(where(equal(a, 0), 1, a))
     return ct_a, ct_b
 
 
-POWER = _binary("power", _power_vjp)
+POWER = _binary("power", _power_vjp, takes_bool=False)
 
 
 def _where_type(condition: TensorType, a: TensorType, b: TensorType) -> TensorType:

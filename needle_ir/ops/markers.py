@@ -14,6 +14,8 @@ def _grad_type(y: TensorType, x: TensorType, *ct: TensorType) -> TensorType:
             raise DTypeError(f"{operand.dtype} can not be {name}; cast it to a float dtype")
     if ct and ct[0].shape != y.shape:
         raise ShapeError(f"the cotangent has shape {ct[0].shape}, the output {y.shape}")
+    if ct and ct[0].dtype != y.dtype:
+        raise DTypeError(f"the cotangent is {ct[0].dtype}, the output {y.dtype}; cast it to that")
     return x
 
 

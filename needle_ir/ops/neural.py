@@ -5,7 +5,7 @@ import numpy as np
 from needle_ir.ir import Node, ShapeError
 from needle_ir.ops.build import as_constant
 from needle_ir.ops.composite import composite
-from needle_ir.ops.elementwise import cast, equal, sqrt
+from needle_ir.ops.elementwise import cast, equal, sqrt, where
 from needle_ir.ops.linalg import matmul
 from needle_ir.ops.reduction import logsumexp, mean, sum
 from needle_ir.ops.shape import expand_dims, sum_to
@@ -35,7 +35,7 @@ def _standardize(x: Node, axis: int, eps: float) -> tuple[Node, Node]:
 
 def _norm_vjp(
     ct: Node, x: Node, weight: Node, bias: Node, axis: int, eps: float
-) -> tuple[Node, Node, Node]:
+) -> tuple[Node, ...]:
     """The derivative of weight * standardize(x) + bias, as in Ioffe and Szegedy 2015, section 3."""
     normal, scale = _standardize(x, axis, eps)
     ct_normal = ct * weight
@@ -44,19 +44,26 @@ def _norm_vjp(
         - mean(ct_normal, axis, keepdims=True)
         - normal * mean(ct_normal * normal, axis, keepdims=True)
     )
-    return inner * scale, sum_to(ct * normal, weight.shape), sum_to(ct, bias.shape)
+    cts = (inner * scale, sum_to(ct * normal, weight.shape), sum_to(ct, bias.shape))
+    return _cast_to(cts, (x, weight, bias))
+
+
+def _cast_to(cts: tuple[Node, ...], operands: tuple[Node, ...]) -> tuple[Node, ...]:
+    """Cotangents in the dtypes of their operands, which may differ from each other."""
+    pairs = zip(cts, operands, strict=True)
+    return tuple([ct if ct.dtype == x.dtype else cast(ct, x.dtype) for ct, x in pairs])
 
 
 def _batch_norm_vjp(
     ct: Node, out: Node, x: Node, weight: Node, bias: Node, *, eps: float
-) -> tuple[Node, Node, Node]:
+) -> tuple[Node, ...]:
     # Here the two means are the gradients of bias and weight divided by the batch size: one
     # reduction each serves both.
     normal, scale = _standardize(x, 0, eps)
     ct_weight, ct_bias = sum(ct * normal, 0), sum(ct, 0)
     count = x.shape[0]
     inner = ct - ct_bias / count - normal * (ct_weight / count)
-    return inner * (weight * scale), ct_weight, ct_bias
+    return _cast_to((inner * (weight * scale), ct_weight, ct_bias), (x, weight, bias))
 
 
 @composite(vjp=_batch_norm_vjp)
@@ -92,7 +99,7 @@ def batch_norm_inference(
 
 def _layer_norm_vjp(
     ct: Node, out: Node, x: Node, weight: Node, bias: Node, *, eps: float
-) -> tuple[Node, Node, Node]:
+) -> tuple[Node, ...]:
     return _norm_vjp(ct, x, weight, bias, -1, eps)
 
 
@@ -116,8 +123,12 @@ def dropout(x: Node, keep: Node, *, p: float) -> Node:
 @composite()
 def one_hot(labels: Node, *, classes: int) -> Node:
     """Labels (…) as rows (…, classes) of float32 with a 1 at the label and 0 elsewhere."""
-    numbers = as_constant(np.arange(classes))
-    return cast(equal(expand_dims(labels, (len(labels.shape),)), numbers), np.float32)
+    return cast(_is_label(labels, classes), np.float32)
+
+
+def _is_label(labels: Node, classes: int) -> Node:
+    """Booleans (…, classes): whether the class is the label."""
+    return equal(expand_dims(labels, (len(labels.shape),)), as_constant(np.arange(classes)))
 
 
 @composite()
@@ -128,8 +139,9 @@ def softmax_loss(logits: Node, labels: Node) -> Node:
             "softmax_loss takes logits of shape (n, k) and labels of shape (n,), "
             f"not {logits.shape} and {labels.shape}"
         )
-    hot = cast(one_hot(labels, classes=logits.shape[1]), logits.dtype)
-    return mean(logsumexp(logits, 1) - sum(logits * hot, 1))
+    # A product with 0 and 1 would be NaN where a logit beside the label is -inf: a masked class.
+    picked = where(_is_label(labels, logits.shape[1]), logits, 0)
+    return mean(logsumexp(logits, 1) - sum(picked, 1))
 
 
 def _require_features(name: str, x: Node, weight: Node, bias: Node) -> None:

@@ -3,27 +3,33 @@
 from collections.abc import Sequence
 from typing import Any
 
-from needle_ir.ir import DType, Op, TensorType, Trait, as_dtype
+from needle_ir.ir import DType, DTypeError, Op, TensorType, Trait, as_dtype, is_floating
 from needle_ir.ops.build import apply
+from needle_ir.ops.shape import as_shape
 
 _DRAW = frozenset({Trait.RANDOM, Trait.EFFECT})
 
 
 def _draw_type(*, shape: tuple[int, ...], dtype: DType, **parameters: float) -> TensorType:
+    if not is_floating(dtype):
+        raise DTypeError(f"a draw is of a float dtype, not {dtype}; cast the result")
     return TensorType(shape, dtype)
 
 
-RANDOM_UNIFORM = Op(name="random_uniform", infer=_draw_type, traits=_DRAW)
-RANDOM_NORMAL = Op(name="random_normal", infer=_draw_type, traits=_DRAW)
+def _draw_attrs(*, shape: Sequence[int], dtype: Any, **parameters: float) -> dict[str, Any]:
+    numbers = {name: float(value) for name, value in parameters.items()}
+    return {"shape": as_shape(shape), "dtype": as_dtype(dtype), **numbers}
+
+
+RANDOM_UNIFORM = Op(name="random_uniform", infer=_draw_type, normalize=_draw_attrs, traits=_DRAW)
+RANDOM_NORMAL = Op(name="random_normal", infer=_draw_type, normalize=_draw_attrs, traits=_DRAW)
 
 
 def random_uniform(shape: Sequence[int], low: float, high: float, dtype: Any) -> Any:
     """numpy.random.rand(*shape) * (high - low) + low, from NumPy's global generator."""
-    attrs = {"low": float(low), "high": float(high), "dtype": as_dtype(dtype)}
-    return apply(RANDOM_UNIFORM, shape=tuple(shape), **attrs)
+    return apply(RANDOM_UNIFORM, shape=shape, low=low, high=high, dtype=dtype)
 
 
 def random_normal(shape: Sequence[int], mean: float, std: float, dtype: Any) -> Any:
     """numpy.random.randn(*shape) * std + mean, from NumPy's global generator."""
-    attrs = {"mean": float(mean), "std": float(std), "dtype": as_dtype(dtype)}
-    return apply(RANDOM_NORMAL, shape=tuple(shape), **attrs)
+    return apply(RANDOM_NORMAL, shape=shape, mean=mean, std=std, dtype=dtype)

@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from math import prod
+from operator import index
 from typing import Any
+
+import numpy as np
 
 from needle_ir.ir import Node, Op, ShapeError, TensorType, Trait
 from needle_ir.ops.build import apply
@@ -38,9 +41,9 @@ def normalize_axes(axes: int | Sequence[int] | None, ndim: int) -> tuple[int, ..
     """Axes in ascending order, counted from 0; None means all. Raises ShapeError for bad ones."""
     if axes is None:
         return tuple(range(ndim))
-    given = (axes,) if isinstance(axes, int) else tuple(axes)
+    given = _integers((axes,) if isinstance(axes, int | np.integer) else axes)
     for axis in given:
-        if not isinstance(axis, int) or not -ndim <= axis < ndim:
+        if not -ndim <= axis < ndim:
             raise ShapeError(f"axis {axis} is out of range for {ndim} axes")
     result = sorted(axis % ndim for axis in given)
     if len(set(result)) != len(result):
@@ -48,11 +51,26 @@ def normalize_axes(axes: int | Sequence[int] | None, ndim: int) -> tuple[int, ..
     return tuple(result)
 
 
+def as_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """`shape` as a tuple of Python's ints. Raises ShapeError for lengths below 0 or not whole."""
+    dims = _integers(shape)
+    if any(dim < 0 for dim in dims):
+        raise ShapeError(f"shape {dims} has a length below 0")
+    return dims
+
+
+def _integers(values: Sequence[int]) -> tuple[int, ...]:
+    try:
+        return tuple([int(index(value)) for value in values])
+    except TypeError:
+        raise ShapeError(f"integers are needed, not {values!r}") from None
+
+
 # reshape -----------------------------------------------------------------------------------------
 
 
 def _reshape_attrs(x: TensorType, *, shape: Sequence[int]) -> dict[str, Any]:
-    dims = tuple(shape)
+    dims = _integers(shape)
     if dims.count(-1) == 1 and all(dim >= 0 for dim in dims if dim != -1):
         known = prod(dim for dim in dims if dim != -1)
         if known == 0 or x.size % known:
@@ -91,9 +109,10 @@ def reshape(x: Any, shape: Sequence[int]) -> Any:
 def _transpose_attrs(x: TensorType, *, permutation: Sequence[int] | None) -> dict[str, Any]:
     if permutation is None:
         permutation = range(x.ndim - 1, -1, -1)
-    result = tuple(axis % x.ndim if -x.ndim <= axis < x.ndim else axis for axis in permutation)
+    axes = _integers(permutation)
+    result = tuple(axis % x.ndim if -x.ndim <= axis < x.ndim else axis for axis in axes)
     if sorted(result) != list(range(x.ndim)):
-        raise ShapeError(f"{tuple(permutation)} is no permutation of the {x.ndim} axes")
+        raise ShapeError(f"{axes} is no permutation of the {x.ndim} axes")
     return {"permutation": result}
 
 
@@ -124,7 +143,7 @@ def permute(x: Any, permutation: Sequence[int] | None = None) -> Any:
 
 
 def _broadcast_attrs(x: TensorType, *, shape: Sequence[int]) -> dict[str, Any]:
-    return {"shape": tuple(shape)}
+    return {"shape": as_shape(shape)}
 
 
 def _broadcast_type(x: TensorType, *, shape: tuple[int, ...]) -> TensorType:

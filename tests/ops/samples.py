@@ -1,0 +1,413 @@
+"""Sample inputs of every op: the table that the tests of kernels and derivatives run on.
+
+A row holds operands, attributes and the op in plain NumPy or Python, written without our kernels.
+Float operands are float64; a test that wants another float dtype converts them. They stay inside
+the op's domain and away from its kinks and jumps, so that finite differences hold.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row.
+
+    `reference(*operands, **attrs)` gives the result. Its dtype counts, only that a float result
+    has the dtype of the float operands, or `dtype` where the op fixes it. `tolerance` is in units
+    of the dtype's rounding error at the largest element. `step` is the step of finite differences.
+    NumPy's global generator is seeded with `seed` before the op runs, where there is one.
+    """
+
+    op: str
+    operands: tuple[Array, ...]
+    reference: Callable[..., Any]
+    attrs: dict[str, Any] = field(default_factory=dict)
+    dtype: Any = None
+    tolerance: float = 8
+    step: float = 1e-5
+    seed: int | None = None
+
+    def __str__(self) -> str:
+        shapes = [f"{x.dtype.kind}{list(x.shape)}" for x in self.operands]
+        attrs = [f"{name}={getattr(v, '__name__', v)}" for name, v in self.attrs.items()]
+        return f"{self.op}({','.join(shapes + attrs)})".replace(" ", "")
+
+
+# Operands -----------------------------------------------------------------------------------------
+
+
+def uniform(*shape: int, low: float = -2, high: float = 2, seed: int = 0) -> Array:
+    return np.random.default_rng([seed, *shape]).uniform(low, high, shape)
+
+
+def spread(*shape: int, shift: float = 0.2) -> Array:
+    """Different numbers in random order: shift + 0.4 i, with i around 0.
+
+    None is closer than 0.2 to 0, to another one, or to any with the other shift, 0.4.
+    """
+    count = math.prod(shape)
+    numbers = shift + 0.4 * (np.arange(count) - count // 2)
+    return np.random.default_rng(count).permutation(numbers).reshape(shape)
+
+
+def few(*shape: int, seed: int = 0) -> Array:
+    """-1, 0 and 1, so that many are equal."""
+    return np.random.default_rng([seed, *shape]).integers(-1, 2, shape).astype(np.float64)
+
+
+def flags(*shape: int) -> Array:
+    return (np.arange(math.prod(shape)) % 3 != 1).reshape(shape)
+
+
+# References ---------------------------------------------------------------------------------------
+
+
+def each(function: Callable[..., Any], dtype: Any = np.float64) -> Callable[..., Array]:
+    """A function of Python scalars, applied to each element after broadcasting."""
+    return np.vectorize(function, otypes=[dtype])
+
+
+def converted(function: Callable[[Any], Any], result: Any = np.float64) -> Callable[..., Array]:
+    """The reference of a cast: Python's conversion of each element."""
+    return lambda x, dtype: each(function, result)(x)
+
+
+def over_axes(function: Callable[[Array], Any]) -> Callable[..., Array]:
+    """A function of a vector, applied along axes by a loop over what they leave."""
+
+    def reduce(x: Array, axes: Any, keepdims: bool) -> Array:
+        folded = range(x.ndim) if axes is None else [axis % x.ndim for axis in np.atleast_1d(axes)]
+        shape = [1 if i in folded else dim for i, dim in enumerate(x.shape)]
+        values = []
+        for index in np.ndindex(*shape):
+            block = x[tuple(slice(None) if i in folded else k for i, k in enumerate(index))]
+            values.append(function(np.ravel(block)))
+        if not keepdims:
+            shape = [dim for i, dim in enumerate(x.shape) if i not in folded]
+        return np.array(values).reshape(shape)
+
+    return reduce
+
+
+def matmul(a: Array, b: Array) -> Array:
+    rows = a if a.ndim > 1 else a[None, :]
+    columns = b if b.ndim > 1 else b[:, None]
+    result = np.einsum("...ij,...jk->...ik", rows, columns)
+    result = result if a.ndim > 1 else result[..., 0, :]
+    return result if b.ndim > 1 else result[..., 0]
+
+
+def batch_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
+    return weight * (x - x.mean(0)) / np.sqrt(x.var(0) + eps) + bias
+
+
+def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
+    normal = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
+    return weight * normal + bias
+
+
+def softmax_loss(logits: Array, labels: Array) -> Array:
+    chosen = np.exp(logits)[np.arange(len(labels)), labels]
+    return np.mean(-np.log(chosen / np.exp(logits).sum(1)))
+
+
+def adam_update(
+    p: Array, u: Array, v: Array, lr: Array, u_debias: Array, v_debias: Array, eps: float
+) -> Array:
+    return p - lr * (u / u_debias) / (np.sqrt(v / v_debias) + eps)
+
+
+# Rows ---------------------------------------------------------------------------------------------
+
+
+def binary(
+    op: str,
+    reference: Callable[..., Any],
+    first: Callable[..., Array],
+    second: Callable[..., Array],
+) -> list[Sample]:
+    """A row for every way of broadcasting."""
+    shapes: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+        ((2, 3), (2, 3)),
+        ((2, 3), (3,)),
+        ((3,), (2, 1, 3)),
+        ((2, 1), (1, 3)),
+        ((1, 3), (2, 3)),
+        ((2, 3), ()),
+        ((), (2, 3)),
+        ((), ()),
+    ]
+    return [Sample(op, (first(*a), second(*b)), reference) for a, b in shapes]
+
+
+def comparison(op: str, reference: Callable[..., Any]) -> list[Sample]:
+    return binary(op, each(reference, np.bool_), few, lambda *shape: few(*shape, seed=1))
+
+
+def arithmetic(op: str, reference: Callable[..., Any]) -> list[Sample]:
+    return binary(op, reference, uniform, lambda *shape: uniform(*shape, seed=1))
+
+
+def extremum(op: str, reference: Callable[..., Any]) -> list[Sample]:
+    return binary(op, each(reference), spread, lambda *shape: spread(*shape, shift=0.4))
+
+
+def reduction(op: str, reference: Callable[[Array], Any]) -> list[Sample]:
+    cases = [
+        (spread(2, 3), None, False),
+        (spread(2, 3), 1, True),
+        (spread(2, 3), (-1,), False),
+        (spread(2, 3, 2), (0, 2), False),
+        (spread(2, 3, 2), (2, 0), True),
+        (spread(2, 3), (), False),
+        (spread(), None, False),
+        (spread(), (), True),
+    ]
+    reduce = over_axes(reference)
+    return [
+        Sample(op, (x,), reduce, {"axes": axes, "keepdims": keepdims})
+        for x, axes, keepdims in cases
+    ]
+
+
+ELEMENTWISE = [
+    Sample("negative", (uniform(2, 3),), lambda x: 0 - x),
+    Sample("abs", (spread(2, 3),), each(math.fabs)),
+    Sample("sign", (spread(2, 3),), each(lambda x: (x > 0) - (x < 0))),
+    Sample("sign", (np.array([-3, 0, 2], np.int8),), each(lambda x: (x > 0) - (x < 0), np.int8)),
+    Sample("exp", (uniform(2, 3),), each(math.exp)),
+    Sample("log", (uniform(2, 3, low=0.3),), each(math.log)),
+    Sample("log1p", (uniform(2, 3, low=-0.6),), each(math.log1p)),
+    Sample("log1p", (np.array([1e-20, 1e-9]),), each(math.log1p)),
+    Sample("expm1", (uniform(2, 3),), each(math.expm1)),
+    Sample("expm1", (np.array([1e-20, 1e-9]),), each(math.expm1)),
+    Sample("sqrt", (uniform(2, 3, low=0.3),), each(math.sqrt)),
+    Sample("tanh", (uniform(2, 3),), each(math.tanh)),
+    Sample("relu", (spread(2, 3),), each(lambda x: x if x > 0 else 0.0)),
+    Sample("logical_not", (few(2, 3),), each(lambda x: x == 0, np.bool_)),
+    Sample("logical_not", (flags(2, 3),), each(lambda x: not x, np.bool_)),
+    *arithmetic("add", lambda a, b: a + b),
+    *arithmetic("subtract", lambda a, b: a - b),
+    *arithmetic("multiply", lambda a, b: a * b),
+    *binary("divide", lambda a, b: a / b, uniform, lambda *s: uniform(*s, low=0.5)),
+    *binary("power", each(math.pow), lambda *s: uniform(*s, low=0.4), uniform),
+    *extremum("maximum", max),
+    *extremum("minimum", min),
+    *comparison("equal", lambda a, b: a == b),
+    *comparison("not_equal", lambda a, b: a != b),
+    *comparison("less", lambda a, b: a < b),
+    *comparison("less_equal", lambda a, b: a <= b),
+    *comparison("greater", lambda a, b: a > b),
+    *comparison("greater_equal", lambda a, b: a >= b),
+    *[
+        Sample(
+            "where",
+            (flags(*condition), uniform(*a), uniform(*b, seed=1)),
+            each(lambda condition, a, b: a if condition else b),
+        )
+        for condition, a, b in [
+            ((2, 3), (2, 3), (2, 3)),
+            ((2, 3), (), (3,)),
+            ((3,), (2, 1), ()),
+            ((), (2, 3), (1, 3)),
+            ((2, 1), (3,), (2, 1)),
+        ]
+    ],
+    # Multiples of a quarter are exact in float32 too, as are steps by a quarter.
+    Sample("cast", (few(2, 3) / 4,), converted(float), {"dtype": "f4"}, np.float32, step=0.25),
+    Sample("cast", (uniform(2, 3),), converted(math.trunc, np.int32), {"dtype": "int32"}),
+    Sample("cast", (few(2, 3),), converted(bool, np.bool_), {"dtype": bool}),
+    Sample("cast", (flags(2, 3),), converted(float), {"dtype": np.float64}, np.float64),
+]
+
+REDUCTIONS = [
+    *reduction("sum", math.fsum),
+    Sample(
+        "sum",
+        (np.full((2, 200), 100, np.int8),),
+        lambda x, axes, keepdims: np.array([20000, 20000]),
+        {"axes": 1, "keepdims": False},
+    ),
+    Sample(
+        "sum",
+        (np.full(3, 255, np.uint8),),
+        lambda x, axes, keepdims: np.array([765], np.uint64),
+        {"axes": 0, "keepdims": True},
+    ),
+    Sample(
+        "sum", (flags(6),), lambda x, axes, keepdims: np.int64(4), {"axes": None, "keepdims": False}
+    ),
+    *reduction("max", max),
+    *reduction("min", min),
+    *reduction("logsumexp", lambda x: math.log(math.fsum(map(math.exp, x)))),
+]
+
+SHAPES = [
+    Sample(
+        "reshape", (uniform(2, 3),), lambda x, shape: x.flatten().reshape(3, 2), {"shape": (3, -1)}
+    ),
+    Sample("reshape", (uniform(2, 3),), lambda x, shape: x.flatten(), {"shape": (6,)}),
+    Sample("reshape", (uniform(1),), lambda x, shape: x[0], {"shape": ()}),
+    Sample("transpose", (uniform(2, 3),), lambda x, permutation: x.T, {"permutation": None}),
+    Sample(
+        "transpose",
+        (uniform(2, 3, 4),),
+        lambda x, permutation: np.einsum("ijk->kij", x),
+        {"permutation": (2, 0, -2)},
+    ),
+    *[
+        Sample(
+            "broadcast_to", (uniform(*old),), lambda x, shape: x + np.zeros(shape), {"shape": new}
+        )
+        for old, new in [
+            ((3,), (2, 3)),
+            ((2, 1), (2, 3)),
+            ((), (2, 3)),
+            ((1, 3), (4, 2, 3)),
+            ((1,), (0,)),
+        ]
+    ],
+]
+
+CONTRACTIONS = [
+    Sample("matmul", (uniform(*a), uniform(*b, seed=1)), matmul)
+    for a, b in [
+        ((2, 3), (3, 4)),
+        ((3,), (3,)),
+        ((3,), (3, 2)),
+        ((2, 3), (3,)),
+        ((4, 2, 3), (4, 3, 2)),
+        ((4, 2, 3), (3, 2)),
+        ((2, 3), (4, 3, 2)),
+        ((2, 1, 2, 3), (3, 3, 2)),
+        ((3,), (4, 3, 2)),
+        ((4, 2, 3), (3,)),
+    ]
+]
+
+RANDOM = [
+    Sample(
+        "random_uniform",
+        (),
+        lambda **attrs: np.random.RandomState(5).random_sample((2, 3)) * 3 - 1,
+        {"shape": (2, 3), "low": -1, "high": 2, "dtype": "float32"},
+        np.float32,
+        seed=5,
+    ),
+    Sample(
+        "random_normal",
+        (),
+        lambda **attrs: np.random.RandomState(6).standard_normal((2, 3)) * 0.5 + 4,
+        {"shape": [2, 3], "mean": 4, "std": 0.5, "dtype": np.float64},
+        np.float64,
+        seed=6,
+    ),
+]
+
+MARKERS = [
+    Sample("grad", (uniform(2), uniform(2, 3)), lambda y, x: x * 0),
+    Sample("grad", (uniform(2), uniform(2, 3), uniform(2)), lambda y, x, ct: x * 0),
+    Sample("variable", (uniform(2, 3),), lambda x: x),
+    Sample("stop_gradient", (uniform(2, 3),), lambda x: x),
+    Sample("known", (uniform(2, 3), uniform(2, 3, seed=1)), lambda x, value: value),
+]
+
+COMPOSITES = [
+    Sample(
+        "linear",
+        (uniform(4, 3), uniform(3, 2, seed=1), uniform(2)),
+        lambda x, weight, bias: np.einsum("...i,ij->...j", x, weight) + bias,
+    ),
+    Sample(
+        "linear",
+        (uniform(2, 4, 3), uniform(3, 2, seed=1), uniform(2)),
+        lambda x, weight, bias: np.einsum("...i,ij->...j", x, weight) + bias,
+    ),
+    Sample(
+        "batch_norm",
+        (uniform(5, 3), uniform(3, low=0.5), uniform(3, seed=1)),
+        batch_norm,
+        {"eps": 1e-3},
+        tolerance=32,
+    ),
+    Sample("batch_mean", (uniform(5, 3),), lambda x: x.mean(0)),
+    Sample("batch_variance", (uniform(5, 3),), lambda x: x.var(0)),
+    Sample(
+        "batch_norm_inference",
+        (uniform(4, 3), uniform(3), uniform(3, seed=1), uniform(3, seed=2), uniform(3, low=0.5)),
+        lambda x, weight, bias, mean, var, eps: weight * (x - mean) / np.sqrt(var + eps) + bias,
+        {"eps": 1e-3},
+        tolerance=32,
+    ),
+    Sample(
+        "layer_norm",
+        (uniform(4, 5), uniform(5, low=0.5), uniform(5, seed=1)),
+        layer_norm,
+        {"eps": 1e-3},
+        tolerance=32,
+    ),
+    Sample(
+        "layer_norm",
+        (uniform(2, 3, 5), uniform(5, low=0.5), uniform(5, seed=1)),
+        layer_norm,
+        {"eps": 1e-3},
+        tolerance=32,
+    ),
+    Sample(
+        "dropout", (uniform(4, 3), flags(4, 3)), lambda x, keep, p: x * keep / 0.75, {"p": 0.25}
+    ),
+    Sample(
+        "one_hot",
+        (np.array([[2, 0], [1, 3]]),),
+        lambda labels, classes: np.eye(4)[labels],
+        {"classes": 4},
+        np.float32,
+    ),
+    Sample("softmax_loss", (uniform(3, 4), np.array([3, 0, 2], np.int8)), softmax_loss),
+    Sample(
+        "moving_average",
+        (uniform(4), uniform(4, seed=1)),
+        lambda average, x, beta: beta * average + (1 - beta) * x,
+        {"beta": 0.9},
+    ),
+    Sample(
+        "moving_square_average",
+        (uniform(4), uniform(4, seed=1)),
+        lambda average, x, beta: beta * average + (1 - beta) * x**2,
+        {"beta": 0.9},
+    ),
+    Sample(
+        "decayed_gradient",
+        (uniform(4), uniform(4, seed=1)),
+        lambda gradient, parameter, decay: gradient + decay * parameter,
+        {"decay": 0.25},
+    ),
+    Sample(
+        "sgd_update",
+        (uniform(4), uniform(4, seed=1), np.array(0.1)),
+        lambda parameter, direction, lr: parameter - lr * direction,
+    ),
+    Sample(
+        "adam_update",
+        (
+            uniform(4),
+            uniform(4, seed=1),
+            uniform(4, low=0.5),
+            np.array(0.1),
+            np.array(0.3),
+            np.array(0.2),
+        ),
+        adam_update,
+        {"eps": 1e-2},
+        tolerance=32,
+    ),
+]
+
+SAMPLES = [*ELEMENTWISE, *REDUCTIONS, *SHAPES, *CONTRACTIONS, *RANDOM, *MARKERS, *COMPOSITES]

@@ -1,0 +1,253 @@
+"""Stabilize: what becomes logsumexp, in which layouts, and what does not."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain, combinations, product
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+
+from needle_ir import ops
+from needle_ir.ir import Graph, Node, OpError, structurally_equal
+from needle_ir.passes import Stabilize
+from needle_ir.runtime import interpret
+from tests.passes.graph_text import arg, assert_text
+
+Axes = tuple[int, ...]
+
+
+def test_log_sum_exp() -> None:
+    x = arg("x", 2, 3)
+    graph = Graph([x], [ops.log(ops.sum(ops.exp(x), 1, True))])
+    assert_text(
+        graph,
+        """
+        graph @graph(%x: f32[2,3]) -> f32[2,1] {
+          %0 = exp(%x) : f32[2,3]
+          %1 = sum(%0) {axes=[1], keepdims=true} : f32[2,1]
+          %2 = log(%1) : f32[2,1]
+          return %2
+        }
+        """,
+    )
+    assert_text(
+        Stabilize().run(graph),
+        """
+        graph @graph(%x: f32[2,3]) -> f32[2,1] {
+          %0 = logsumexp(%x) {axes=[1], keepdims=true} : f32[2,1]
+          return %0
+        }
+        """,
+    )
+
+
+def test_shifted_by_the_maximum() -> None:
+    x = arg("x", 2, 3)
+    top = ops.max(x, 1, True)
+    graph = Graph([x], [ops.log(ops.sum(ops.exp(x - top), 1)) + ops.reshape(top, (2,))])
+    assert_text(
+        graph,
+        """
+        graph @graph(%x: f32[2,3]) -> f32[2] {
+          %0 = max(%x) {axes=[1], keepdims=true} : f32[2,1]
+          %1 = subtract(%x, %0) : f32[2,3]
+          %2 = exp(%1) : f32[2,3]
+          %3 = sum(%2) {axes=[1], keepdims=false} : f32[2]
+          %4 = log(%3) : f32[2]
+          %5 = reshape(%0) {shape=[2]} : f32[2]
+          %6 = add(%4, %5) : f32[2]
+          return %6
+        }
+        """,
+    )
+    assert_text(
+        Stabilize().run(graph),
+        """
+        graph @graph(%x: f32[2,3]) -> f32[2] {
+          %0 = logsumexp(%x) {axes=[1], keepdims=false} : f32[2]
+          return %0
+        }
+        """,
+    )
+
+
+@pytest.mark.parametrize("axes", [(), (0,), (2,), (0, 1), (0, 1, 2)])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_log_sum_exp_over_any_axes(axes: Axes, keepdims: bool, dtype: Any) -> None:
+    x = arg("x", 2, 3, 4, dtype=dtype)
+    graph = Graph([x], [ops.log(ops.sum(ops.exp(x), axes, keepdims))])
+    expected = Graph([x], [ops.logsumexp(x, axes, keepdims)])
+    assert structurally_equal(Stabilize().run(graph), expected)
+
+
+def test_what_is_read_elsewhere_too_stays() -> None:
+    x = arg("x", 3)
+    exponentials = ops.exp(x)
+    total = ops.sum(exponentials)
+    assert_text(
+        Stabilize().run(Graph([x], [ops.log(total), exponentials / total])),
+        """
+        graph @graph(%x: f32[3]) -> (f32[], f32[3]) {
+          %0 = logsumexp(%x) {axes=[0], keepdims=false} : f32[]
+          %1 = exp(%x) : f32[3]
+          %2 = sum(%1) {axes=[0], keepdims=false} : f32[]
+          %3 = divide(%1, %2) : f32[3]
+          return %0, %3
+        }
+        """,
+    )
+
+
+def test_a_shift_inside_of_a_shift() -> None:
+    x, s, t = arg("x", 2, 3), arg("s", 2, 1), arg("t", 2, 1)
+    inner = ops.logsumexp((x - s) - t, 1, True) + t
+    assert_text(
+        Stabilize().run(Graph([x, s, t], [inner + s])),
+        """
+        graph @graph(%x: f32[2,3], %s: f32[2,1], %t: f32[2,1]) -> f32[2,1] {
+          %0 = logsumexp(%x) {axes=[1], keepdims=true} : f32[2,1]
+          return %0
+        }
+        """,
+    )
+
+
+def test_the_shift_is_found_on_either_side_of_the_sum() -> None:
+    # Both operands look like logsumexp(x - shift); only one way round is the shift the same.
+    x, y = arg("x", 2, 3), arg("y", 2, 3)
+    s = ops.logsumexp(y - ops.max(y, 1, True), 1, True)
+    for shifted in (s + ops.logsumexp(x - s, 1, True), ops.logsumexp(x - s, 1, True) + s):
+        (result,) = Stabilize().run(Graph([x, y], [shifted])).outputs
+        assert result.op.name == "logsumexp"
+        assert result.inputs == (x,)
+
+
+# Every layout of a shift and of what is added back: the rule applies exactly where it is true. ----
+
+
+def shapes_below(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """All shapes that broadcast to `shape`."""
+    for ndim in range(len(shape) + 1):
+        yield from product(*[{1, dim} for dim in shape[len(shape) - ndim :]])
+
+
+def layouts(shape: tuple[int, ...]) -> Iterator[tuple[Axes, bool, Node, Node, Node]]:
+    """axes, keepdims, x, shift, and the shift reshaped in every way that can be added back."""
+    x = arg("x", *shape, dtype=np.float64)
+    subsets = chain.from_iterable(combinations(range(len(shape)), n) for n in range(1, 4))
+    for axes, keepdims, below in product(subsets, [False, True], shapes_below(shape)):
+        shift = arg("shift", *below, dtype=np.float64)
+        for back in {below, *shapes_below(shape)}:
+            if prod(back) == prod(below):
+                yield axes, keepdims, x, shift, ops.reshape(shift, back) if back != below else shift
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2), (2, 1, 2), (1, 2, 2), (2, 2)])
+def test_a_shift_is_taken_out_exactly_where_that_is_true(shape: tuple[int, ...]) -> None:
+    numbers = np.random.default_rng(0)
+    taken_out = kept = 0
+    for axes, keepdims, x, shift, back in layouts(shape):
+        before = ops.logsumexp(x - shift, axes, keepdims) + back
+        wanted = ops.logsumexp(x, axes, keepdims)
+        arrays = [numbers.standard_normal(node.shape) for node in (x, shift)]
+        shifted, plain = interpret(Graph([x, shift], [before, wanted]), arrays)
+        is_true = shifted.shape == plain.shape and np.allclose(shifted, plain)
+        (after,) = Stabilize().run(Graph([x, shift], [before])).outputs
+        assert (after.inputs == (x,)) == is_true, (axes, keepdims, shift.shape, back.shape)
+        taken_out += is_true
+        kept += not is_true
+    assert taken_out > 9
+    assert kept > 10
+
+
+# What is no log-sum-exp ---------------------------------------------------------------------------
+
+Expression = Callable[[Node, Node], Node]
+
+NO_LOG_SUM_EXP: dict[str, Expression] = {
+    "no exp": lambda x, y: ops.log(ops.sum(x, 1)),
+    "no log": lambda x, y: ops.sum(ops.exp(x), 1),
+    "another order": lambda x, y: ops.sum(ops.log(ops.exp(x)), 1),
+    "another reduction": lambda x, y: ops.log(ops.max(ops.exp(x), 1)),
+    "a mean": lambda x, y: ops.log(ops.mean(ops.exp(x), 1)),
+    "a term added": lambda x, y: ops.log(ops.sum(ops.exp(x), 1) + 1.0),
+    "weighted": lambda x, y: ops.log(ops.sum(ops.exp(x) * y, 1)),
+    "another function": lambda x, y: ops.log1p(ops.sum(ops.exp(x), 1)),
+    "expm1": lambda x, y: ops.log(ops.sum(ops.expm1(x), 1)),
+    "a cast between": lambda x, y: ops.log(ops.sum(ops.cast(ops.exp(x), np.float64), 1)),
+}
+
+NO_SHIFT: dict[str, Expression] = {
+    "another node": lambda x, y: ops.logsumexp(x - ops.max(x, 1, True), 1, True) + ops.max(y),
+    "another node of that type": lambda x, y: (
+        ops.logsumexp(x - ops.max(x, 1, True), 1, True) + ops.max(y, 1, True)
+    ),
+    "another reduction": lambda x, y: (
+        ops.logsumexp(x - ops.max(x, 1, True), 1, True) + ops.min(x, 1, True)
+    ),
+    "the maximum over another axis": lambda x, y: (
+        ops.logsumexp(x - ops.max(x, 1), 0) + ops.max(x, 0)
+    ),
+    "not constant along the axis": lambda x, y: (
+        ops.logsumexp(x - ops.max(x, 0, True), 1) + ops.max(x, 0)
+    ),
+    "constant along one axis of two": lambda x, y: (
+        ops.logsumexp(x - ops.max(x, 1, True), (0, 1)) + ops.max(x)
+    ),
+    "one operand is the shift itself": lambda x, y: (
+        ops.logsumexp(x - y, 1, True) + ops.logsumexp(y, 1, True)
+    ),
+    "not differentiated the same": lambda x, y: (
+        ops.logsumexp(x - ops.stop_gradient(ops.max(x, 1, True)), 1, True) + ops.max(x, 1, True)
+    ),
+    "subtracted again": lambda x, y: (
+        ops.logsumexp(x - ops.max(x, 1, True), 1, True) - ops.max(x, 1, True)
+    ),
+    "added before": lambda x, y: (
+        ops.logsumexp(x + ops.max(x, 1, True), 1, True) + ops.max(x, 1, True)
+    ),
+    "the other way round": lambda x, y: (
+        ops.logsumexp(ops.max(x, 1, True) - x, 1, True) + ops.max(x, 1, True)
+    ),
+    "sums that broadcast": lambda x, y: (
+        ops.logsumexp(x - ops.max(x, 1, True), 1) + ops.max(x, 1, True)
+    ),
+    "a transposed shift": lambda x, y: (
+        ops.logsumexp(x - ops.permute(ops.max(x, 1, True)), 0) + ops.max(x, 1)
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [*NO_LOG_SUM_EXP.values(), *NO_SHIFT.values()],
+    ids=[*NO_LOG_SUM_EXP, *NO_SHIFT],
+)
+def test_what_no_rule_matches_stays(expression: Expression) -> None:
+    x, y = arg("x", 3, 3), arg("y", 3, 3)
+    graph = Graph([x, y], [expression(x, y)])
+    assert Stabilize().run(graph) is graph
+
+
+def test_a_shift_that_makes_x_larger_stays() -> None:
+    x, s = arg("x", 1, 3), arg("s", 4, 1)
+    graph = Graph([x, s], [ops.logsumexp(x - s, 1, True) + s])
+    assert Stabilize().run(graph) is graph
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_the_log_of_an_empty_sum_stays(keepdims: bool) -> None:
+    # logsumexp over no elements is refused by its type rule.
+    x = arg("x", 2, 0)
+    with pytest.raises(OpError):
+        ops.logsumexp(x, 1, keepdims)
+    graph = Graph([x], [ops.log(ops.sum(ops.exp(x), 1, keepdims))])
+    assert Stabilize().run(graph) is graph
+
+
+def test_an_empty_axis_beside_the_summed_one() -> None:
+    x = arg("x", 0, 3)
+    graph = Graph([x], [ops.log(ops.sum(ops.exp(x), 1))])
+    assert structurally_equal(Stabilize().run(graph), Graph([x], [ops.logsumexp(x, 1)]))
