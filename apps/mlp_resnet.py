@@ -26,6 +26,7 @@ from needle_ir import nn
 from needle_ir.data import DataLoader, MNISTDataset, digits_files, mnist_files
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm1d}
+CLASSES = 10
 OPTIMIZERS = {"adam": ndl.optim.Adam, "sgd": ndl.optim.SGD}
 
 Number = TypeVar("Number", int, float)
@@ -216,13 +217,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        datasets = [MNISTDataset(*_files(options.data_dir, train)) for train in (True, False)]
-        for folder in (options.out, options.dump_graphs):
-            if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
+        train_set, test_set = _load(options.data_dir)
+        _make_folders([x for x in (options.out, options.dump_graphs) if x is not None])
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    train_set, test_set = datasets
     _, rows, columns, _ = train_set.images.shape
     make_optimizer = OPTIMIZERS[options.optimizer]
     console = Console()
@@ -254,8 +252,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _load(data_dir: Path | None) -> tuple[MNISTDataset, MNISTDataset]:
+    """The training and the test set. Raises ValueError where they do not fit the model."""
+    train_set, test_set = (MNISTDataset(*_files(data_dir, train)) for train in (True, False))
+    for name, dataset in (("training", train_set), ("test", test_set)):
+        if not len(dataset):
+            raise ValueError(f"{data_dir}: there are no {name} images")
+        if dataset.labels.max() >= CLASSES:
+            raise ValueError(
+                f"{data_dir}: a {name} label is {dataset.labels.max()}; "
+                f"the classes are 0 to {CLASSES - 1}"
+            )
+    if train_set.images.shape[1:] != test_set.images.shape[1:]:
+        raise ValueError(f"{data_dir}: training and test images differ in size")
+    return train_set, test_set
+
+
 def _files(data_dir: Path | None, train: bool) -> tuple[Traversable, Traversable]:
     return digits_files(train) if data_dir is None else mnist_files(data_dir, train)
+
+
+def _make_folders(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is a file; expected a folder to write to")
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _table(history: Sequence[Metrics]) -> Table:
@@ -289,7 +311,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=_positive_int, default=20, help="passes over the training data")
     add("--batch-size", type=_positive_int, default=100, help="samples a step")
     add("--lr", type=_non_negative, default=0.001, help="learning rate")
-    add("--weight-decay", type=_non_negative, default=0.001, help="added to gradients, times θ")
+    add("--weight-decay", type=_non_negative, default=0.001, help="L2 penalty, added to gradients")
     add("--hidden-dim", type=_width, default=100, help="width of the residual stream")
     add("--blocks", type=_non_negative_int, default=3, help="number of residual blocks")
     add("--norm", choices=sorted(NORMS), default="batch", help="normalization")

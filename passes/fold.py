@@ -3,7 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from needle_ir.ir import CONSTANT, Array, Graph, Node, Trait, constant_node
+from needle_ir.ir import (
+    CONSTANT,
+    Array,
+    Graph,
+    Node,
+    TensorType,
+    Trait,
+    constant_node,
+    inherit_origin,
+)
+from needle_ir.ops import broadcast_to
+from needle_ir.ops.shape import BROADCAST_TO, broadcast_shapes
 
 # Computes a node from its operands' arrays. The runtime has one; passes do not import it.
 Evaluate = Callable[[Node, list[Array]], Array]
@@ -14,7 +25,8 @@ class Fold:
     """Computes at compile time what has only constants as operands.
 
     Nothing larger than `max_bytes` is folded, no random draw, no effect, no marker, and no
-    broadcast: it costs nothing as a view, and its bytes as a constant.
+    broadcast: it costs nothing as a view, and its bytes as a constant. An elementwise op over
+    broadcasts of constants becomes the broadcast of a constant.
     """
 
     evaluate: Evaluate = field(repr=False)
@@ -27,10 +39,16 @@ class Fold:
 
     def _fold(self, node: Node, inputs: tuple[Node, ...]) -> Node:
         node = node.with_inputs(inputs)
-        if not self._foldable(node):
+        small = _before_broadcasts(node)
+        if not self._foldable(small):
             return node
-        value = self.evaluate(node, [operand.attrs["value"] for operand in inputs])
-        return constant_node(value, node.origin)
+        value = self.evaluate(small, [operand.attrs["value"] for operand in small.inputs])
+        constant = constant_node(value, node.origin)
+        if constant.type == node.type:
+            return constant
+        with inherit_origin(node.origin):
+            result: Node = broadcast_to(constant, node.shape)
+        return result
 
     def _foldable(self, node: Node) -> bool:
         if not node.inputs or any(operand.op is not CONSTANT for operand in node.inputs):
@@ -41,6 +59,15 @@ class Fold:
         if node.op.has(Trait.VIEW) and grows:
             return False
         return node.type.nbytes <= self.max_bytes
+
+
+def _before_broadcasts(node: Node) -> Node:
+    """An elementwise node over its operands as they are before they are broadcast."""
+    inputs = tuple([x.inputs[0] if x.op is BROADCAST_TO else x for x in node.inputs])
+    if not node.op.has(Trait.ELEMENTWISE) or inputs == node.inputs:
+        return node
+    shape = broadcast_shapes(*[operand.shape for operand in inputs])
+    return Node(node.op, inputs, node.attrs, TensorType(shape, node.dtype), node.origin)
 
 
 _NEVER = frozenset({Trait.RANDOM, Trait.EFFECT, Trait.MARKER})

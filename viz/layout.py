@@ -46,7 +46,8 @@ def invisible_edges(scene: Scene) -> list[tuple[str, str]]:
         depth[i] = max((depth[x] + 1 for x in operands[i]), default=0)
     parts = list(_parts(operands, readers, depth))
     part_of = {i: number for number, part in enumerate(parts) for i in part.ids}
-    return [*stack(scene, depth, part_of), *_rows(scene, operands, parts)]
+    pairs = [*stack(scene, depth, part_of), *_rows(scene, operands, parts)]
+    return [(upper, lower) for upper, lower in pairs if upper not in operands[lower]]
 
 
 def _parts(operands: Neighbours, readers: Neighbours, depth: dict[str, int]) -> Iterator[_Part]:

@@ -85,10 +85,10 @@ class Plan:
         At the step that computes in place, operand and result are the same bytes.
         """
         arena = [slot for slot in self.slots if slot.place is Place.ARENA]
-        handed_over = {(slot.offset, slot.end) for slot in arena if slot.start < slot.end}
+        handed_over = {(s.offset, s.nbytes, s.end) for s in arena if s.start < s.end}
         change = [0] * (len(self.steps) + 2)
         for slot in arena:
-            in_place = (slot.offset, slot.start) in handed_over
+            in_place = (slot.offset, slot.nbytes, slot.start) in handed_over
             change[slot.start + in_place] += slot.nbytes
             change[slot.end + 1] -= slot.nbytes
         alive, peak = 0, (0, 0)

@@ -69,5 +69,5 @@ def _is_promoted(op: Op, types: list[TensorType]) -> bool:
 
 def _broken(graph: Graph, node: Node, reason: str) -> VerificationError:
     # Names need the whole graph, which may be broken elsewhere too: the node's own line is enough.
-    names = dict.fromkeys(graph.nodes, "%?") | value_names(graph)
+    names = dict.fromkeys((*graph.nodes, *node.inputs), "%?") | value_names(graph)
     return VerificationError(f"@{graph.name}: `{statement(node, names)}` {reason}")

@@ -21,8 +21,6 @@ def f64(values):
     return Tensor(np.asarray(values, np.float64))
 
 
-# backward ----------------------------------------------------------------------------------------
-
 X = np.array([[0.5, -1.0, 2.0], [1.5, 0.25, -0.75]])
 W = np.array([[1.0, -2.0], [0.5, 3.0], [-1.0, 0.25]])
 
@@ -140,9 +138,6 @@ def test_a_third_derivative_by_backward():
     assert close(x.grad, [12, 48])
 
 
-# What stops a gradient ---------------------------------------------------------------------------
-
-
 def test_detach_is_a_constant():
     x = Tensor([2.0, 3.0])
     h = x * x
@@ -248,9 +243,6 @@ def test_grad_can_be_assigned_and_cleared():
     assert x.grad is None
 
 
-# Errors ------------------------------------------------------------------------------------------
-
-
 def test_nothing_to_differentiate_by():
     with pytest.raises(ValueError, match="depends on no leaf with requires_grad=True"):
         (Tensor([1.0], requires_grad=False) * 2).backward()
@@ -283,9 +275,6 @@ def test_after_a_step_there_is_no_history(read_before):
         loss.backward()
     assert loss.item() == 4
     assert close(w.grad, [4])
-
-
-# grad and value_and_grad -------------------------------------------------------------------------
 
 
 def test_grad_of_a_function():

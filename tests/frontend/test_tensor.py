@@ -31,9 +31,6 @@ def same(tensor, expected):
     return True
 
 
-# Making one --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_an_array_keeps_its_dtype_and_is_copied(dtype):
     array = np.ones((2, 3), dtype)
@@ -134,8 +131,6 @@ def test_what_it_is_like():
     assert tensor.T.shape == (4, 3, 2)
 
 
-# Operators ---------------------------------------------------------------------------------------
-
 ARITHMETIC = (operator.add, operator.sub, operator.mul, operator.truediv)
 COMPARISONS = (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne)
 
@@ -219,9 +214,6 @@ def test_a_number_that_does_not_fit_is_refused():
         Tensor(np.array([1], np.uint8)) + 300
 
 
-# Methods -----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["sum", "mean", "max", "min"])
 @pytest.mark.parametrize("axes", [None, 0, -1, (0, 2), (-1, -2), ()])
 @pytest.mark.parametrize("keepdims", [False, True])
@@ -298,9 +290,6 @@ def test_astype(dtype):
     if dtype == "uint8":
         array = abs(array)
     assert same(Tensor(array).astype(dtype), array.astype(dtype))
-
-
-# Reading -----------------------------------------------------------------------------------------
 
 
 def test_one_element_is_a_python_number():
@@ -390,8 +379,6 @@ def test_a_copy_is_a_leaf_with_data_of_its_own(clone):
     np.testing.assert_array_equal(twin.grad.numpy(), [2, 4])
     assert x.grad is None
 
-
-# Errors ------------------------------------------------------------------------------------------
 
 A23, A4 = np.zeros((2, 3), np.float32), np.zeros(4, np.float32)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from samples import SAMPLES, Array, Sample
 
 from needle_ir import ops
 from needle_ir.ir import (
@@ -33,6 +32,7 @@ from needle_ir.passes import (
     run_pipeline,
 )
 from needle_ir.runtime import KERNELS, evaluate, interpret
+from tests.ops.samples import SAMPLES, Array, Sample
 
 OPS = PRIMITIVES | COMPOSITES
 LEAVES = {INPUT.name, CONSTANT.name}

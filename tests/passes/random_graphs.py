@@ -15,7 +15,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from needle_ir import ops
-from needle_ir.ir import Graph, Node, ShapeError, TensorType, input_node, is_floating
+from needle_ir.ir import Graph, Node, ShapeError, TensorType, Trait, input_node, is_floating
 
 LARGEST = 1e3
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -31,7 +31,7 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """A graph and arrays for its inputs."""
+    """A graph and arrays for its inputs. A run of it starts with `np.random.seed(0)`."""
 
     graph: Graph
     arrays: list[np.ndarray[Any, Any]]
@@ -125,6 +125,24 @@ def _through_int(draw: Any, x: Value) -> Value | None:
     return Value(ops.cast(number * number - number, x.node.dtype), x.bound**2 + x.bound, True)
 
 
+def _norm(draw: Any, x: Value) -> Value | None:
+    shape = x.node.shape
+    if not shape or not x.node.type.size:
+        return None
+    weight = ops.as_constant(np.linspace(0.5, 1.5, shape[-1]), x.node.dtype)
+    rows = len(shape) == 2 and draw(st.booleans())
+    norm = ops.batch_norm if rows else ops.layer_norm
+    return Value(norm(x.node, weight, weight, eps=0.5), 1.5 * max(shape) + 1.5, False)
+
+
+def _softmax_loss(draw: Any, x: Value) -> Value | None:
+    shape = x.node.shape
+    if len(shape) != 2 or not x.node.type.size:
+        return None
+    labels = ops.as_constant(np.arange(shape[0]) % shape[1])
+    return Value(ops.softmax_loss(x.node, labels), 2 * x.bound + 6, False)
+
+
 UNARY = [
     _smooth(ops.tanh, lambda b: 1),
     _smooth(lambda x: ops.log(x * x + 0.5), lambda b: np.log(b * b + 2)),
@@ -157,6 +175,8 @@ UNARY = [
     _broadcast,
     _other_float,
     _through_int,
+    _norm,
+    _softmax_loss,
 ]
 
 
@@ -174,6 +194,19 @@ def _select(draw: Any, x: Value, y: Value) -> Value | None:
         return None
     condition = draw(st.sampled_from([ops.less, ops.greater_equal, ops.equal]))(x.node, y.node)
     return Value(ops.where(condition, x.node, y.node), max(x.bound, y.bound), True)
+
+
+def _select_by_booleans(draw: Any, x: Value, y: Value) -> Value | None:
+    if not (x.certain and y.certain):
+        return None
+    flags = ops.where(x.node > y.node, x.node > 0.5, ops.less(y.node, 0.25))
+    return Value(ops.where(flags, x.node, y.node), max(x.bound, y.bound), True)
+
+
+def _known(draw: Any, x: Value, y: Value) -> Value | None:
+    if x.node.type != y.node.type:
+        return None
+    return Value(ops.known(x.node, y.node), y.bound, y.certain)
 
 
 def _maximum(draw: Any, x: Value, y: Value) -> Value | None:
@@ -205,15 +238,25 @@ BINARY = [
     _matmul,
     _matmul,
     _select,
+    _select_by_booleans,
     _maximum,
+    _known,
 ]
+
+
+def _random(draw: Any, like: Value) -> Value:
+    shape, dtype = like.node.shape, like.node.dtype
+    return Value(ops.random_uniform(shape, -2.0, 2.0, dtype), 2.0, True)
 
 
 def _grown(draw: Any, pool: list[Value]) -> Value | None:
     """One more value, made from those in `pool`; None where the move that was drawn is no good."""
     recent = st.integers(0, len(pool) - 1).map(lambda back: pool[-1 - back])
+    kind = draw(st.integers(0, 12))
     try:
-        if draw(st.integers(0, 2)):
+        if kind == 0:
+            value = _random(draw, draw(recent))
+        elif kind < 9:
             value = draw(st.sampled_from(UNARY))(draw, draw(recent))
         else:
             value = draw(st.sampled_from(BINARY))(draw, draw(recent), draw(recent))
@@ -235,9 +278,10 @@ def _inputs(draw: Any, dtype: Any) -> list[Value]:
 
 
 def _requests(draw: Any, inputs: list[Value], pool: list[Value]) -> list[Node]:
-    """Derivatives of one of the values by some of the inputs, up to the second order."""
+    """Derivatives of one of the values by some of the inputs and variables, to second order."""
     y = draw(st.sampled_from(pool[::-1])).node
-    wanted = draw(st.lists(st.sampled_from(inputs), min_size=1, max_size=2, unique=True))
+    leaves = [*inputs, *[value for value in pool if value.node.op.name == "variable"]]
+    wanted = draw(st.lists(st.sampled_from(leaves), min_size=1, max_size=3, unique=True))
     by = [value.node for value in wanted]
     ct = draw(st.sampled_from([None, ops.as_constant(0.5, y.dtype)]))
     if ct is None:
@@ -265,7 +309,8 @@ def samples(draw: Any, gradients: bool = True) -> Sample:
     unused = [v.node for v in pool if draw(st.integers(0, 9)) == 0]
     if gradients and draw(st.booleans()):
         outputs += _requests(draw, inputs, pool)
-    graph = Graph([v.node for v in inputs], outputs, unused=unused)
+    effects = [v.node for v in pool if v.node.op.has(Trait.EFFECT)]
+    graph = Graph([v.node for v in inputs], outputs, effects, unused)
     numbers = np.random.default_rng(draw(st.integers(0, 99)))
     arrays = [
         np.asarray(numbers.choice(np.linspace(-2, 2, 17), v.node.shape), dtype) for v in inputs

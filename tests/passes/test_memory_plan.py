@@ -1,0 +1,343 @@
+"""Memory planning, held to a checker that works out lifetimes on its own."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from needle_ir import ops
+from needle_ir.ir import CONSTANT, INPUT, Graph, Node, Place, Plan, Slot
+from needle_ir.passes import make_plan, plan_memory, schedule
+from needle_ir.runtime import Executor, interpret
+from tests.passes.arena_checker import problems
+from tests.passes.graph_text import arg
+from tests.passes.random_graphs import Sample, assert_close, samples, tolerance
+from tests.passes.training_step import optimized, training_step
+
+
+def slot_of(plan: Plan, node: Node) -> Slot:
+    (slot,) = [slot for slot in plan.slots if slot.node is node]
+    return slot
+
+
+# Sound plans --------------------------------------------------------------------------------------
+
+
+@settings(max_examples=150, derandomize=True, deadline=None)
+@given(samples())
+def test_any_graph(sample: Sample) -> None:
+    for pipeline in ("autodiff, lower", None):
+        graph = optimized(sample.graph, pipeline)
+        plan = make_plan(graph)
+        assert problems(plan) == []
+        assert plan.arena_bytes <= plan.naive_bytes
+        assert plan.peak[1] <= plan.arena_bytes
+
+
+@pytest.mark.parametrize("pipeline", ["autodiff, lower", None])
+def test_a_training_step(pipeline: str | None) -> None:
+    graph, arrays = training_step()
+    graph = optimized(graph, pipeline)
+    plan = make_plan(graph)
+    assert problems(plan) == []
+    assert plan.arena_bytes < plan.naive_bytes / 3
+    executor = Executor(plan)
+    for _ in range(2):  # the second run finds the first one's numbers in the arena
+        assert_close(executor(arrays), interpret(graph, arrays), tolerance(graph))
+
+
+def test_the_order_given_is_the_order_of_the_steps() -> None:
+    graph = optimized(training_step()[0])
+    order = tuple(node for node in graph.nodes if node.op not in (INPUT, CONSTANT))
+    assert order != schedule(graph)
+    plan = plan_memory(graph, order)
+    assert tuple(step.node for step in plan.steps) == order
+    assert problems(plan) == []
+
+
+def test_an_elementwise_chain_runs_in_one_place() -> None:
+    x = arg("x", 100)
+    y = ops.exp(ops.tanh(ops.exp(ops.tanh(x))) + 1.0)
+    plan = make_plan(Graph([x], [ops.sum(y)]))
+    assert problems(plan) == []
+    assert plan.arena_bytes == 448  # 400 bytes, rounded up to whole lines of 64
+
+
+def test_a_freed_place_is_used_again() -> None:
+    x = arg("x", 10, 10)
+    graph = Graph([x], [x @ x @ x @ x @ x @ x])
+    plan = make_plan(graph)
+    assert problems(plan) == []
+    assert plan.naive_bytes == 4 * 448
+    assert plan.arena_bytes == 2 * 448
+
+
+def test_neighbours_that_are_free_become_one_block() -> None:
+    x = arg("x", 16)
+    left, right = ops.exp(x), ops.tanh(x)
+    sums = [ops.sum(left), ops.sum(right)]
+    total = sums[0] + sums[1]
+    view = ops.broadcast_to(total, (32,))
+    wide = ops.exp(view)
+    result = ops.sum(wide)
+    order = (left, right, *sums, total, view, wide, result)
+    plan = plan_memory(Graph([x], [result]), order)
+    assert problems(plan) == []
+    # left, right and the first sum have a line each; wide takes the first two, free by then.
+    assert [slot_of(plan, node).offset for node in (left, right, *sums)] == [0, 64, 128, 0]
+    assert [slot_of(plan, node).offset for node in (total, wide)] == [128, 0]
+    assert plan.arena_bytes == 192
+
+
+def test_an_operand_that_is_needed_later_keeps_its_place() -> None:
+    x = arg("x", 100)
+    a = ops.exp(x)
+    b = ops.tanh(a)
+    plan = make_plan(Graph([x], [ops.sum(b) + ops.sum(a)]))
+    assert problems(plan) == []
+    assert slot_of(plan, a).offset != slot_of(plan, b).offset
+
+
+NOT_IN_PLACE: dict[str, Callable[[Node], Node]] = {
+    "a matrix product": lambda a: a @ a,
+    "a transposed operand beside it": lambda a: a + ops.permute(a),
+    "another dtype of that width": lambda a: ops.cast(a, np.int32),
+    "a result that is larger": lambda a: a + ops.reshape(a, (4, 1, 4)),
+    "a reduction of the same type": lambda a: ops.sum(ops.reshape(a, (1, 4, 4)), 0),
+}
+
+
+@pytest.mark.parametrize("expression", NOT_IN_PLACE.values(), ids=list(NOT_IN_PLACE))
+def test_not_in_place(expression: Callable[[Node], Node]) -> None:
+    x = arg("x", 4, 4)
+    a = ops.exp(x)
+    b = expression(a)
+    plan = make_plan(Graph([x], [ops.sum(b)]))
+    assert problems(plan) == []
+    assert slot_of(plan, a).offset != slot_of(plan, b).offset
+
+
+def test_in_place_of_either_operand() -> None:
+    x, y = arg("x", 100), arg("y", 100)
+    for expression in (lambda a, y: a - y, lambda a, y: y - a):
+        a = ops.exp(x)
+        b = expression(a, y)
+        plan = make_plan(Graph([x, y], [ops.sum(b)]))
+        assert problems(plan) == []
+        assert slot_of(plan, a).offset == slot_of(plan, b).offset
+
+
+def test_what_the_caller_gets_is_not_in_the_arena() -> None:
+    x = arg("x", 2, 3)
+    a = ops.exp(x)
+    outputs = [a, ops.permute(a), ops.reshape(a, (6,)), x, ops.as_constant([1.0]), a]
+    plan = make_plan(Graph([x], outputs))
+    assert problems(plan) == []
+    places = [plan.slots[i].place for i in plan.outputs]
+    assert places == [
+        Place.OUTPUT,
+        Place.OUTPUT,
+        Place.OUTPUT,
+        Place.INPUT,
+        Place.CONSTANT,
+        Place.OUTPUT,
+    ]
+    assert plan.arena_bytes == 0
+
+
+def test_a_reshape_of_a_transpose_is_copied() -> None:
+    x = arg("x", 2, 3)
+    turned = ops.permute(ops.exp(x))
+    flat = ops.reshape(turned, (6,))
+    again = ops.reshape(flat, (2, 3))
+    plan = make_plan(Graph([x], [again * 2.0]))
+    assert problems(plan) == []
+    assert slot_of(plan, turned).place is Place.VIEW
+    assert slot_of(plan, flat).place is Place.ARENA
+    assert slot_of(plan, again).place is Place.VIEW
+
+
+def test_unused_nodes_have_a_place_for_their_step_only() -> None:
+    x = arg("x", 100)
+    graph = Graph([x], [ops.sum(x)], unused=[ops.exp(x), ops.tanh(x), ops.sqrt(x)])
+    plan = make_plan(graph)
+    assert problems(plan) == []
+    assert plan.arena_bytes == 448
+
+
+def test_empty_arrays_have_places_too() -> None:
+    x = arg("x", 0, 3)
+    plan = make_plan(Graph([x], [ops.sum(ops.exp(ops.tanh(x)), 0)]))
+    assert problems(plan) == []
+
+
+def test_the_table_names_the_bytes() -> None:
+    x = arg("x", 10, 10)
+    table = str(make_plan(Graph([x], [x @ x @ x])))
+    assert "arena 0..400" in table
+    assert "arena 448 bytes; without reuse 448" in table
+
+
+# Plans that are broken on purpose: the checker has to find the fault ------------------------------
+
+
+def sound() -> Plan:
+    """A plan with all there is: views, values in place, effects, constants, several lifetimes."""
+    x, w = arg("x", 8, 8), arg("w", 8, 8)
+    draws = [ops.random_uniform((8, 8), 0.0, 1.0, np.float32) for _ in range(2)]
+    a = ops.exp(x @ w + draws[0])
+    b = ops.permute(a) @ w
+    c = ops.reshape(ops.permute(b), (64,))
+    d = ops.tanh(c) * 2.0
+    outputs = [ops.sum(d) + ops.sum(a), ops.reshape(d, (8, 8)) @ draws[1]]
+    return make_plan(Graph([x, w], outputs, effects=draws))
+
+
+def changed(plan: Plan, number: int, **fields: object) -> Plan:
+    """`plan` with one slot changed."""
+    slots = list(plan.slots)
+    slots[number] = replace(slots[number], **fields)  # type: ignore[arg-type]
+    return replace(plan, slots=tuple(slots))
+
+
+def arena(plan: Plan) -> list[int]:
+    return [i for i, slot in enumerate(plan.slots) if slot.place is Place.ARENA]
+
+
+def last_of(plan: Plan, op_name: str) -> int:
+    return [i for i, slot in enumerate(plan.slots) if slot.node.op.name == op_name][-1]
+
+
+def test_the_sound_plan_has_no_problem() -> None:
+    plan = sound()
+    assert problems(plan) == []
+    assert {slot.place for slot in plan.slots} == set(Place)
+    assert len(arena(plan)) > 6
+
+
+def test_every_planted_overlap_is_found() -> None:
+    # Any value moved onto any other that is alive together with it, also by its last line only.
+    plan = replace(sound(), arena_bytes=10**6)
+    planted = 0
+    for i, j in permutations(arena(plan), 2):
+        a, b = plan.slots[i], plan.slots[j]
+        if max(a.start, b.start) >= min(a.end, b.end):
+            continue
+        assert b.offset is not None
+        for offset in {b.offset, b.offset + max(0, b.nbytes - 64)}:
+            found = problems(changed(plan, i, offset=offset))
+            assert any("both alive" in problem for problem in found), (i, j, offset)
+            planted += 1
+    assert planted > 20
+
+
+def test_in_place_by_an_op_that_is_not_elementwise_is_found() -> None:
+    x = arg("x", 8, 8)
+    a = ops.exp(x)
+    b = a @ a
+    plan = make_plan(Graph([x], [ops.sum(b)]))
+    moved = changed(plan, plan.slots.index(slot_of(plan, b)), offset=slot_of(plan, a).offset)
+    assert problems(moved) == ["step 1 overwrites its operand in slot 1 while it reads it"]
+
+
+def test_in_place_beside_a_view_of_the_operand_is_found() -> None:
+    x = arg("x", 8, 8)
+    a = ops.exp(x)
+    b = a + ops.permute(a)
+    plan = make_plan(Graph([x], [ops.sum(b)]))
+    moved = changed(plan, plan.slots.index(slot_of(plan, b)), offset=slot_of(plan, a).offset)
+    assert problems(moved) == ["step 2 overwrites its operand in slot 1 while it reads it"]
+
+
+def test_in_place_a_line_further_is_found() -> None:
+    x = arg("x", 32)
+    a = ops.exp(x)
+    b = ops.tanh(a)
+    plan = make_plan(Graph([x], [ops.sum(b)]))
+    moved = changed(plan, plan.slots.index(slot_of(plan, b)), offset=64)
+    assert "step 1 overwrites its operand in slot 1 while it reads it" in problems(
+        replace(moved, arena_bytes=192)
+    )
+
+
+FAULTS: dict[str, tuple[Callable[[Plan], Plan], str]] = {
+    "arena too small": (lambda p: replace(p, arena_bytes=64), "lies outside of the arena"),
+    "before the arena": (lambda p: changed(p, arena(p)[0], offset=-64), "outside of the arena"),
+    "not aligned": (lambda p: changed(p, arena(p)[0], offset=4), "is not aligned"),
+    "too few bytes": (lambda p: changed(p, arena(p)[0], nbytes=4), "has 4 bytes for"),
+    "said to live too short": (lambda p: changed(p, arena(p)[0], end=0), "is said to live from"),
+    "said to start late": (lambda p: changed(p, arena(p)[0], start=99), "is said to live from"),
+    "no offset": (lambda p: changed(p, arena(p)[0], offset=None), "an offset and no place"),
+    "output in the arena": (
+        lambda p: changed(p, p.outputs[0], place=Place.ARENA, offset=0),
+        "would be overwritten by the next run",
+    ),
+    "output is a view": (
+        lambda p: changed(p, p.outputs[0], place=Place.VIEW),
+        "would be overwritten by the next run",
+    ),
+    "input in the arena": (
+        lambda p: changed(p, p.inputs[0], place=Place.ARENA, offset=0, end=99),
+        "is a leaf in the place arena",
+    ),
+    "constant handed in": (
+        lambda p: changed(p, last_of(p, "constant"), place=Place.INPUT),
+        "is a leaf in the place input",
+    ),
+    "computed value given": (
+        lambda p: changed(p, arena(p)[0], place=Place.CONSTANT, offset=None),
+        "is computed and has the place constant",
+    ),
+    "a strided reshape is no view": (
+        lambda p: changed(p, _copied_reshape(p), place=Place.VIEW, offset=None),
+        "looks at strided memory as if it were contiguous",
+    ),
+    "a product is no view": (
+        lambda p: changed(p, last_of(p, "tanh"), place=Place.VIEW, offset=None),
+        "computes something and has the place of a view",
+    ),
+    "steps out of order": (
+        lambda p: replace(p, steps=p.steps[::-1]),
+        "reads what is not written yet",
+    ),
+    "effects out of order": (lambda p: _swapped_effects(p), "the effects are out of order"),
+    "a step too few": (lambda p: replace(p, steps=p.steps[1:]), "the steps are not the graph's"),
+    "a step twice": (
+        lambda p: replace(p, steps=(*p.steps, p.steps[-1])),
+        "writes a slot for the second time",
+    ),
+    "outputs exchanged": (lambda p: replace(p, outputs=p.outputs[::-1]), "the outputs are not"),
+    "inputs exchanged": (lambda p: replace(p, inputs=p.inputs[::-1]), "the inputs are not"),
+    "operands exchanged": (lambda p: _swapped_operands(p), "does not read its node's operands"),
+    "a slot too few": (
+        lambda p: replace(p, slots=(*p.slots[:-1], p.slots[0])),
+        "the slots are not those",
+    ),
+}
+
+
+def _copied_reshape(plan: Plan) -> int:
+    (number,) = [i for i in arena(plan) if plan.slots[i].node.op.name == "reshape"]
+    return number
+
+
+def _swapped_effects(plan: Plan) -> Plan:
+    i, j = [n for n, step in enumerate(plan.steps) if step.node.op.name == "random_uniform"]
+    steps = list(plan.steps)
+    steps[i], steps[j] = steps[j], steps[i]
+    return replace(plan, steps=tuple(steps))
+
+
+def _swapped_operands(plan: Plan) -> Plan:
+    (first, *_) = [n for n, step in enumerate(plan.steps) if step.node.op.name == "matmul"]
+    steps = list(plan.steps)
+    steps[first] = replace(steps[first], inputs=steps[first].inputs[::-1])
+    return replace(plan, steps=tuple(steps))
+
+
+@pytest.mark.parametrize(("fault", "message"), FAULTS.values(), ids=list(FAULTS))
+def test_a_planted_fault_is_found(fault: Callable[[Plan], Plan], message: str) -> None:
+    assert any(message in problem for problem in problems(fault(sound())))
