@@ -17,7 +17,6 @@ from needle_ir.recording import state
 from needle_ir.tensor import Tensor
 from needle_ir.tracing import Recording, argument_arrays, is_dynamic, record, type_of
 
-
 # How many signatures a jitted function keeps, and how many programs for each.
 JIT_CAPACITY = 64
 

@@ -14,7 +14,7 @@ from needle_ir.ir import (
     inherit_origin,
 )
 from needle_ir.ops import broadcast_to
-from needle_ir.ops.shape import BROADCAST_TO, broadcast_shapes
+from needle_ir.ops.shape import BROADCAST_TO, RESHAPE, broadcast_shapes
 
 # Computes a node from its operands' arrays. The runtime has one; passes do not import it.
 Evaluate = Callable[[Node, list[Array]], Array]
@@ -63,11 +63,20 @@ class Fold:
 
 def _before_broadcasts(node: Node) -> Node:
     """An elementwise node over its operands as they are before they are broadcast."""
-    inputs = tuple([x.inputs[0] if x.op is BROADCAST_TO else x for x in node.inputs])
-    if not node.op.has(Trait.ELEMENTWISE) or inputs == node.inputs:
+    if not node.op.has(Trait.ELEMENTWISE):
+        return node
+    inputs = tuple(map(_before_broadcast, node.inputs))
+    if inputs == node.inputs:
         return node
     shape = broadcast_shapes(*[operand.shape for operand in inputs])
     return Node(node.op, inputs, node.attrs, TensorType(shape, node.dtype), node.origin)
+
+
+def _before_broadcast(node: Node) -> Node:
+    # VJPs emit reshapes that change nothing: they stand in no one's way.
+    while node.op is BROADCAST_TO or (node.op is RESHAPE and node.type == node.inputs[0].type):
+        node = node.inputs[0]
+    return node
 
 
 _NEVER = frozenset({Trait.RANDOM, Trait.EFFECT, Trait.MARKER})

@@ -7,7 +7,6 @@ to values that every correct compilation computes to the same bits, and no value
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
@@ -29,12 +28,12 @@ class Value(NamedTuple):
     certain: bool
 
 
-@dataclass(frozen=True)
 class Sample:
-    """A graph and arrays for its inputs. A run of it starts with `np.random.seed(0)`."""
+    """A graph and arrays for its inputs."""
 
-    graph: Graph
-    arrays: list[np.ndarray[Any, Any]]
+    def __init__(self, graph: Graph, arrays: list[np.ndarray[Any, Any]]):
+        self.graph = graph
+        self.arrays = arrays
 
     def __repr__(self) -> str:
         return f"{self.graph}\non {[a.tolist() for a in self.arrays]}"
