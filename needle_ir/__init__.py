@@ -9,7 +9,7 @@ if (_ROOT / "pyproject.toml").is_file() and (_ROOT / "passes" / "__init__.py").i
     # A checkout: `passes/`, `runtime/` and `viz/` lie beside this folder, not in it.
     __path__.append(str(_ROOT))
 
-from needle_ir import init, ir, nn, ops, optim
+from needle_ir import autograd, init, ir, nn, ops, optim
 from needle_ir.autograd import grad, value_and_grad
 from needle_ir.compiler import dump_graphs, instruments, record_passes
 from needle_ir.device import Device, all_devices, cpu, default_device
@@ -17,6 +17,7 @@ from needle_ir.ir import DTypeError, Graph, OpError, ShapeError
 from needle_ir.jit import Compiled, JitFunction, compile, jit, trace
 from needle_ir.ops import (
     composite,
+    concatenate,
     equal,
     exp,
     log,
@@ -26,6 +27,7 @@ from needle_ir.ops import (
     minimum,
     relu,
     sqrt,
+    stack,
     stop_gradient,
     tanh,
     where,
@@ -60,10 +62,12 @@ __all__ = [
     "Tensor",
     "TracedValueError",
     "all_devices",
+    "autograd",
     "cache_info",
     "clear_cache",
     "compile",
     "composite",
+    "concatenate",
     "cpu",
     "data",
     "default_device",
@@ -90,6 +94,7 @@ __all__ = [
     "relu",
     "runtime",
     "sqrt",
+    "stack",
     "stop_gradient",
     "sync",
     "tanh",

@@ -1,5 +1,9 @@
-"""Derivatives: `backward()` for leaves, `grad` and `value_and_grad` for functions."""
+"""Derivatives: `backward()` for leaves, `grad` and `value_and_grad` for functions.
 
+`TENSOR_COUNTER` is the number of tensors that are alive.
+"""
+
+import gc
 from collections.abc import Callable
 from functools import reduce, wraps
 from typing import Any
@@ -130,3 +134,12 @@ def _check_scalar(y: Any) -> None:
         raise DTypeError(f"the function returned {type(y).__name__}; it must return a Tensor")
     if y.shape != ():
         raise ShapeError(f"the function returned shape {y.shape}; it must return a scalar, ()")
+
+
+def __getattr__(name: str) -> int:
+    # The course's memory tests read the number of live tensors. Counting when asked costs nothing
+    # in between.
+    if name == "TENSOR_COUNTER":
+        # By type(): isinstance asks an object for its __class__, which a dead proxy refuses.
+        return sum(issubclass(type(x), Tensor) for x in gc.get_objects())
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,8 @@
 """Optimizers: SGD, Adam. `step()` is where a training step is computed."""
 
 from collections.abc import Iterable
+from functools import reduce
+from operator import add
 
 import numpy as np
 
@@ -39,6 +41,23 @@ class Optimizer:
         """Set the gradient of every parameter to None."""
         for parameter in self.params:
             parameter.grad = None
+
+    def clip_grad_norm(self, max_norm: float = 0.25) -> Tensor:
+        """Scale all gradients so that their common Euclidean norm is at most `max_norm`.
+
+        Every `.grad` becomes a new tensor. Returns the norm from before. Raises ValueError for a
+        negative max_norm, or where no parameter has a gradient.
+        """
+        _at_least_zero("max_norm", max_norm)
+        with no_grad():
+            gradients = [(p, p.grad.detach()) for p in self.params if p.grad is not None]
+            if not gradients:
+                raise ValueError("no parameter has a gradient to clip; call backward() first")
+            norm = ops.sqrt(reduce(add, [ops.sum(g * g) for _, g in gradients]))
+            factor = ops.minimum(max_norm / (norm + 1e-6), 1.0)
+            for parameter, gradient in gradients:
+                parameter.grad = gradient * ops.cast(factor, gradient.dtype)
+        return norm
 
     def _update(self, params: list[Tensor]) -> None:
         """Record the new value of each of `params`."""

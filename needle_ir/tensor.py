@@ -1,6 +1,6 @@
 """The lazy tensor: a handle on a node."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 from weakref import ref
 
@@ -338,6 +338,14 @@ class Tensor(Operators):
             raise TypeError("a tensor of rank 0 has no length")
         return self.shape[0]
 
+    def __getitem__(self, key: Any) -> "Tensor":
+        from needle_ir.getitem import getitem
+
+        return getitem(self, key)
+
+    def __iter__(self) -> Iterator["Tensor"]:
+        return (self[i] for i in range(len(self)))
+
     def __eq__(self, other: object) -> "Tensor":  # type: ignore[override]
         return ops.equal(self, other)
 
@@ -385,14 +393,7 @@ class Tensor(Operators):
 
         With a permutation of all axes, the axes in that order.
         """
-        pair = (-2, -1) if axes is None else tuple(axes)
-        ndim = range(-self.ndim, self.ndim)
-        if len(pair) != 2 or any(axis not in ndim for axis in pair):
-            return ops.permute(self, pair)
-        order = list(range(self.ndim))
-        i, j = pair
-        order[i], order[j] = order[j], order[i]
-        return ops.permute(self, order)
+        return ops.transpose(self, axes)
 
     def exp(self) -> "Tensor":
         """e to the power of each element."""

@@ -43,11 +43,10 @@ class Fold:
         if not self._foldable(small):
             return node
         value = self.evaluate(small, [operand.attrs["value"] for operand in small.inputs])
-        constant = constant_node(value, node.origin)
-        if constant.type == node.type:
-            return constant
+        if value.size == node.type.size:
+            return constant_node(value.reshape(node.shape), node.origin)
         with inherit_origin(node.origin):
-            result: Node = broadcast_to(constant, node.shape)
+            result: Node = broadcast_to(constant_node(value, node.origin), node.shape)
         return result
 
     def _foldable(self, node: Node) -> bool:
@@ -55,8 +54,7 @@ class Fold:
             return False
         if node.op.decompose is not None or node.op.traits & _NEVER:
             return False
-        grows = node.type.nbytes > sum(operand.type.nbytes for operand in node.inputs)
-        if node.op.has(Trait.VIEW) and grows:
+        if node.op is BROADCAST_TO and node.type.size != node.inputs[0].type.size:
             return False
         return node.type.nbytes <= self.max_bytes
 

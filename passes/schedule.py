@@ -26,9 +26,8 @@ def peak_bytes(graph: Graph, order: tuple[Node, ...]) -> int:
     reads, remaining = _reads(graph)
     alive = peak = 0
     for node in order:
-        alive += _own_bytes(node)
-        peak = max(peak, alive)
-        alive -= _freed_by(reads[node], remaining)
+        peak = max(peak, alive + _own_bytes(node))
+        alive += _growth(node, reads[node], remaining)
         for memory in reads[node]:
             remaining[memory] -= 1
     return peak
@@ -54,9 +53,10 @@ def _own_bytes(node: Node) -> int:
     return node.type.nbytes
 
 
-def _freed_by(reads: set[Node], remaining: dict[Node, int]) -> int:
-    """The bytes that nobody needs once a node that `reads` these has run."""
-    return sum(_own_bytes(memory) for memory in reads if remaining[memory] == 1)
+def _growth(node: Node, reads: set[Node], remaining: dict[Node, int]) -> int:
+    """How many bytes more are alive once `node`, which `reads` these, has run."""
+    made = _own_bytes(node) if remaining[node] else 0
+    return made - sum(_own_bytes(memory) for memory in reads if remaining[memory] == 1)
 
 
 def _greedy_order(graph: Graph, depth_first: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -73,7 +73,7 @@ def _greedy_order(graph: Graph, depth_first: tuple[Node, ...]) -> tuple[Node, ..
         waits[later] += 1
 
     def entry(node: Node) -> tuple[int, int]:
-        return (_own_bytes(node) - _freed_by(reads[node], remaining), position[node])
+        return (_growth(node, reads[node], remaining), position[node])
 
     ready = [entry(node) for node in depth_first if waits[node] == 0]
     heapify(ready)

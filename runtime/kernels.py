@@ -14,6 +14,7 @@ import numpy as np
 from needle_ir.ir import CONSTANT, Array, Node, Trait
 
 Kernel = Callable[..., Any]
+Ints = tuple[int, ...]
 KernelTable = dict[str, Callable[[Node], Kernel]]
 
 
@@ -123,10 +124,63 @@ def _random_normal(node: Node) -> Kernel:
     return random_normal
 
 
+def _slices(starts: Ints, lengths: Ints, steps: Ints) -> tuple[slice, ...]:
+    """Python's slices for `lengths` elements from `starts` on."""
+    parts = []
+    for start, length, step in zip(starts, lengths, steps, strict=True):
+        stop = start + length * step
+        # To Python a stop of -1 is the last element: backwards to the first one is None.
+        parts.append(slice(start, None if stop < 0 else stop, step) if length else slice(0))
+    return tuple(parts)
+
+
+def _slice(node: Node) -> Callable[[Array], Array]:
+    key = _slices(node.attrs["starts"], node.attrs["lengths"], node.attrs["steps"])
+    return lambda x: x[key]
+
+
+def _unslice(node: Node) -> Kernel:
+    key = _slices(node.attrs["starts"], node.inputs[0].shape, node.attrs["steps"])
+
+    def unslice(x: Array, out: Array) -> None:
+        out.fill(0)
+        out[key] = x
+
+    return unslice
+
+
+def _gather(node: Node) -> Kernel:
+    def gather(x: Array, *indices_and_out: Array) -> None:
+        *indices, out = indices_and_out
+        np.copyto(out, x[tuple(indices)])
+
+    return gather
+
+
+def _scatter_add(node: Node) -> Kernel:
+    def scatter_add(x: Array, *indices_and_out: Array) -> None:
+        *indices, out = indices_and_out
+        out.fill(0)
+        np.add.at(out, tuple(indices), x)
+
+    return scatter_add
+
+
+def _concatenate(node: Node) -> Kernel:
+    axis = node.attrs["axis"]
+
+    def concatenate(*xs_and_out: Array) -> None:
+        *xs, out = xs_and_out
+        np.concatenate(xs, axis, out)
+
+    return concatenate
+
+
 # How a view op looks at its operand: array in, array out, no data moved.
 VIEWS: dict[str, Callable[[Node], Callable[[Array], Array]]] = {
     "reshape": lambda node: partial(np.reshape, shape=node.attrs["shape"]),
     "transpose": lambda node: partial(np.transpose, axes=node.attrs["permutation"]),
+    "slice": _slice,
     "broadcast_to": lambda node: partial(np.broadcast_to, shape=node.attrs["shape"]),
 }
 
@@ -162,6 +216,10 @@ KERNELS: KernelTable = {
     "min": _reduction(np.minimum),
     "logsumexp": _logsumexp,
     "matmul": _ufunc(np.matmul),
+    "gather": _gather,
+    "scatter_add": _scatter_add,
+    "unslice": _unslice,
+    "concatenate": _concatenate,
     "random_uniform": _random_uniform,
     "random_normal": _random_normal,
     **{name: _view(make_view) for name, make_view in VIEWS.items()},

@@ -82,7 +82,8 @@ def _print_array(value: "np.ndarray[Any, Any]", max_constant: int) -> str:
     if value.size > max_constant:
         return f"<{value.size} elements>"
     if value.ndim == 0:
-        return print_attr(value.item())
+        # The shortest digits that give this number back in its own dtype: 0.1 for float32's 0.1.
+        return str(value[()]) if value.dtype.kind == "f" else print_attr(value.item())
     return f"[{', '.join(_print_array(row, max_constant) for row in value)}]"
 
 

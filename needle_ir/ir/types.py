@@ -51,6 +51,7 @@ class TensorType(NamedTuple):
         return f"{short_name(self.dtype)}[{','.join(map(str, self.shape))}]"
 
 
+@lru_cache(maxsize=64)
 def short_name(dtype: DType) -> str:
     """The name of a dtype in the text form: `f32` for float32."""
     return _SHORT_NAMES[dtype.name]

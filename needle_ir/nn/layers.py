@@ -5,6 +5,7 @@ from typing import Any
 from needle_ir import init, ops
 from needle_ir.device import Device
 from needle_ir.nn.module import Module, Parameter
+from needle_ir.recording import guarded
 from needle_ir.tensor import Tensor
 
 
@@ -62,5 +63,6 @@ class Dropout(Module):
         """x, thinned out in training."""
         if not self.training:
             return x
-        keep = init.randb(*x.shape, p=1 - self.p)
-        return ops.dropout(x, keep, p=self.p)
+        p = guarded(self, "p", self.p)
+        keep = init.randb(*x.shape, p=1 - p)
+        return ops.dropout(x, keep, p=p)

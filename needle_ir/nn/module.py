@@ -1,10 +1,12 @@
 """Modules: parameters, children found in attributes, the training flag, module paths."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from needle_ir.ir import scope
+import numpy as np
+
+from needle_ir.ir import Array, DTypeError, ShapeError, scope
 from needle_ir.recording import guarded
 from needle_ir.tensor import Tensor
 
@@ -44,6 +46,35 @@ class Module:
         """The parameters with their dotted paths, each once."""
         return [(name, x) for name, x in walk(self) if isinstance(x, Parameter)]
 
+    def state_dict(self) -> dict[str, Array]:
+        """A copy of every parameter and running value, by dotted path."""
+        return {name: x.numpy() for name, x in walk(self) if isinstance(x, Tensor)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the arrays or tensors of a `state_dict`. Either all are taken or none.
+
+        Raises KeyError where names are missing or not known here, ShapeError where a shape
+        differs, DTypeError where a dtype can not be converted without loss of its kind, TypeError
+        for a state that is no mapping.
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"a state is a mapping of names to arrays, not {type(state).__name__}")
+        own = {name: x for name, x in walk(self) if isinstance(x, Tensor)}
+        missing = sorted(own.keys() - state.keys())
+        unknown = sorted(state.keys() - own.keys(), key=str)
+        if missing or unknown:
+            raise KeyError(f"the state lacks {missing} and has {unknown}, which is not known here")
+        arrays: dict[str, Array] = {}
+        for name, x in own.items():
+            value = np.asarray(state[name])
+            if value.shape != x.shape:
+                raise ShapeError(f"{name} has shape {x.shape}, the state {value.shape}")
+            if not np.can_cast(value.dtype, x.dtype, "same_kind"):
+                raise DTypeError(f"{name} is {x.dtype}, the state {value.dtype}")
+            arrays[name] = value.astype(x.dtype)
+        for name, x in own.items():
+            x.data = arrays[name]
+
     def train(self) -> None:
         """Put this module and everything in it into training mode."""
         self._set_training(True)
@@ -71,6 +102,27 @@ class Module:
     def named_children(self) -> Iterator[tuple[str, Any]]:
         """What this module holds directly, by name: modules, tensors, containers of them."""
         yield from vars(self).items()
+
+    def __repr__(self) -> str:
+        """The module as a tree: name, type and settings, children indented below."""
+        lines = [self._line()]
+        above: list[str] = []  # the paths of the modules around the present one
+        for path, x in walk(self):
+            if isinstance(x, Module):
+                while above and not path.startswith(f"{above[-1]}."):
+                    above.pop()
+                name = path.removeprefix(f"{above[-1]}.") if above else path
+                lines.append(f"{'  ' * (len(above) + 1)}{name}: {x._line()}")
+                above.append(path)
+        return "\n".join(lines)
+
+    def _line(self) -> str:
+        settings = {
+            name: value
+            for name, value in vars(self).items()
+            if isinstance(value, int | float | str) and not name.startswith("_")
+        }
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
 
     def _set_training(self, training: bool) -> None:
         self.training = training

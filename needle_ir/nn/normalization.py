@@ -5,7 +5,7 @@ from typing import Any
 from needle_ir import init, ops
 from needle_ir.device import Device
 from needle_ir.nn.module import Module, Parameter
-from needle_ir.recording import no_grad
+from needle_ir.recording import guarded, no_grad
 from needle_ir.tensor import Tensor
 
 
@@ -37,16 +37,23 @@ class BatchNorm1d(Module):
         """(n, dim) to (n, dim)."""
         if not self.training:
             return ops.batch_norm_inference(
-                x, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps
+                x,
+                self.weight,
+                self.bias,
+                self.running_mean,
+                self.running_var,
+                eps=guarded(self, "eps", self.eps),
             )
-        y: Tensor = ops.batch_norm(x, self.weight, self.bias, eps=self.eps)
+        y: Tensor = ops.batch_norm(x, self.weight, self.bias, eps=guarded(self, "eps", self.eps))
         with no_grad():
             self._follow(self.running_mean, ops.batch_mean(x))
             self._follow(self.running_var, ops.batch_variance(x))
         return y
 
     def _follow(self, running: Tensor, observed: Tensor) -> None:
-        running.data = ops.moving_average(running, observed, beta=1 - self.momentum)
+        running.data = ops.moving_average(
+            running, observed, beta=1 - guarded(self, "momentum", self.momentum)
+        )
 
 
 class LayerNorm1d(Module):
@@ -62,4 +69,4 @@ class LayerNorm1d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, dim) to (…, dim)."""
-        return ops.layer_norm(x, self.weight, self.bias, eps=self.eps)
+        return ops.layer_norm(x, self.weight, self.bias, eps=guarded(self, "eps", self.eps))

@@ -6,6 +6,8 @@ from needle_ir.ir import CONSTANT, INPUT, Op
 from needle_ir.ops import (
     build,
     elementwise,
+    indexing,
+    joining,
     linalg,
     markers,
     neural,
@@ -28,7 +30,17 @@ def _composites_of(module: ModuleType) -> dict[str, Op]:
 
 
 PRIMITIVES: dict[str, Op] = {INPUT.name: INPUT, CONSTANT.name: CONSTANT}
-for _module in (build, elementwise, shape, reduction, linalg, random, markers):
+for _module in (
+    build,
+    elementwise,
+    shape,
+    reduction,
+    linalg,
+    indexing,
+    joining,
+    random,
+    markers,
+):
     PRIMITIVES |= _ops_of(_module)
 
 COMPOSITES: dict[str, Op] = {}

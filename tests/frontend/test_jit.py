@@ -455,3 +455,26 @@ def test_nothing_warns():
         warnings.simplefilter("error")
         fast = ndl.jit(lambda x: (x / 0).log())
         np.testing.assert_array_equal(fast(np.array([1.0, -1.0])).numpy(), [np.inf, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("layer", "setting"),
+    [
+        (nn.BatchNorm1d(3), "eps"),
+        (nn.BatchNorm1d(3), "momentum"),
+        (nn.LayerNorm1d(3), "eps"),
+        (nn.Dropout(0.25), "p"),
+    ],
+)
+def test_a_changed_setting_of_a_module_traces_again(layer, setting):
+    call = ndl.jit(layer)
+    x = Tensor(np.arange(12.0).reshape(4, 3), requires_grad=False)
+    call(x)
+    call(x)
+    before = getattr(layer, setting)
+    setattr(layer, setting, 0.5)
+    np.random.seed(0)
+    jitted = call(x).numpy()
+    assert call.retraces[1:] == [f"{type(layer).__name__}.{setting} is 0.5, was {before}"]
+    np.random.seed(0)
+    np.testing.assert_array_equal(jitted, layer(x).numpy())

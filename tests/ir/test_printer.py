@@ -191,7 +191,7 @@ def test_other_nodes_are_numbered_in_order() -> None:
     ("value", "line"),
     [
         (np.float32(2), "%0 = constant {value=2.0} : f32[]"),
-        (np.float32(0.1), "%0 = constant {value=0.10000000149011612} : f32[]"),
+        (np.float32(0.1), "%0 = constant {value=0.1} : f32[]"),
         (np.float64(0.1), "%0 = constant {value=0.1} : f64[]"),
         (np.float64(-0.0), "%0 = constant {value=-0.0} : f64[]"),
         (np.float64("nan"), "%0 = constant {value=nan} : f64[]"),

@@ -276,6 +276,83 @@ SHAPES = [
     ],
 ]
 
+
+def sliced(x: Array, starts: Any, lengths: Any, steps: Any) -> Array:
+    axes = zip(starts, lengths, steps, strict=True)
+    picks = [[start + i * step for i in range(length)] for start, length, step in axes]
+    return x[np.ix_(*picks)]
+
+
+def unsliced(x: Array, shape: Any, starts: Any, steps: Any) -> Array:
+    result = np.zeros(shape)
+    for index in np.ndindex(*x.shape):
+        at = [a + i * step for a, i, step in zip(starts, index, steps, strict=True)]
+        result[tuple(at)] = x[index]
+    return result
+
+
+def scattered(x: Array, *indices: Array, shape: Any) -> Array:
+    result = np.zeros(shape)
+    rows = np.broadcast_arrays(*indices)
+    for place in np.ndindex(*rows[0].shape):
+        result[tuple(row[place] for row in rows)] += x[place]
+    return result
+
+
+INDEXING = [
+    *[
+        Sample("slice", (uniform(5, 4),), sliced, {"starts": a, "lengths": n, "steps": s})
+        for a, n, s in [
+            ((1, 0), (3, 4), (1, 1)),
+            ((4, 3), (5, 2), (-1, -2)),
+            ((0, 1), (3, 1), (2, 1)),
+            ((2, 0), (1, 2), (-3, 3)),
+        ]
+    ],
+    *[
+        Sample("unslice", (uniform(2, 3),), unsliced, {"shape": shape, "starts": a, "steps": s})
+        for shape, a, s in [
+            ((4, 3), (1, 0), (1, 1)),
+            ((5, 6), (4, 5), (-3, -2)),
+            ((2, 3), (0, 0), (1, 1)),
+        ]
+    ],
+    *[
+        Sample("gather", (uniform(4, 3), *indices), lambda x, *i: x[i])
+        for indices in [
+            (np.array([2, 0, 2]),),
+            (np.array([[1, -1], [3, 3]]),),
+            (np.array([2, 0, 2]), np.array([1, 1, 0], np.int8)),
+            (np.array([[2], [0]]), np.array([1, 2])),
+        ]
+    ],
+    *[
+        Sample("scatter_add", (uniform(*shape), *indices), scattered, {"shape": (4, 3)})
+        for shape, indices in [
+            ((3, 3), (np.array([2, 0, 2]),)),
+            ((2, 2, 3), (np.array([[1, -1], [3, 3]]),)),
+            ((3,), (np.array([2, 2, 2]), np.array([1, 1, 0], np.uint8))),
+            ((2, 2), (np.array([[2], [0]]), np.array([1, 2]))),
+        ]
+    ],
+    *[
+        Sample(
+            "concatenate",
+            tuple(uniform(*shape, seed=i) for i, shape in enumerate(shapes)),
+            lambda *xs, axis: np.swapaxes(
+                np.array([row for x in xs for row in np.swapaxes(x, 0, axis)]), 0, axis
+            ),
+            {"axis": axis},
+        )
+        for shapes, axis in [
+            (((2, 3), (1, 3)), 0),
+            (((2, 3), (2, 1), (2, 2)), 1),
+            (((2, 3), (2, 1)), -1),
+            (((3,),), 0),
+        ]
+    ],
+]
+
 CONTRACTIONS = [
     Sample("matmul", (uniform(*a), uniform(*b, seed=1)), matmul)
     for a, b in [
@@ -410,4 +487,13 @@ COMPOSITES = [
     ),
 ]
 
-SAMPLES = [*ELEMENTWISE, *REDUCTIONS, *SHAPES, *CONTRACTIONS, *RANDOM, *MARKERS, *COMPOSITES]
+SAMPLES = [
+    *ELEMENTWISE,
+    *REDUCTIONS,
+    *SHAPES,
+    *INDEXING,
+    *CONTRACTIONS,
+    *RANDOM,
+    *MARKERS,
+    *COMPOSITES,
+]

@@ -36,13 +36,13 @@ def chain(step: Any, start: Node, depth: int = DEPTH) -> Node:
 
 
 def test_every_pass_and_the_planner() -> None:
-    # Forward and backward are one chain: no step back can run before the last one forward.
+    # Half of the chain is recorded, the other half is its derivative: all that x gets, added up.
     x = arg("x", 4)
-    y = chain(lambda node: node * 2.0, x, DEPTH // 2)
+    y = chain(lambda node: node + x, x, DEPTH // 2)
     graph = Graph([x], [y, ops.grad(ops.sum(y), x, ops.sum(y))])
     for pass_ in parse_pipeline(DEFAULT_PIPELINE, pass_table(evaluate)):
         graph = run_pipeline(graph, [pass_])
-    assert graph.count("multiply") >= DEPTH
+    assert graph.count("add") == DEPTH
     plan = make_plan(graph)
     assert len(plan.steps) > DEPTH
     assert plan.arena_bytes <= 256
@@ -50,7 +50,7 @@ def test_every_pass_and_the_planner() -> None:
 
 def test_a_chain_that_a_rule_shortens() -> None:
     x = arg("x", 4)
-    graph = Graph([x], [chain(ops.negative, x)])
+    graph = Graph([x], [chain(ops.negative, x, 30_000)])
     for pass_ in parse_pipeline("lower, fold, simplify, cse, stabilize, dce", pass_table(evaluate)):
         graph = run_pipeline(graph, [pass_])
     assert graph.outputs == (x,)

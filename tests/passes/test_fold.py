@@ -109,6 +109,15 @@ def test_an_elementwise_op_over_broadcasts_is_the_broadcast_of_a_constant() -> N
         """,
     )
     assert_text(
+        FOLD.run(Graph([], [ops.broadcast_to(ops.as_constant(2.0), (1, 3)) * constant(3)])),
+        """
+        graph @graph() -> f32[1,3] {
+          %0 = constant {value=[[0.0, 2.0, 4.0]]} : f32[1,3]
+          return %0
+        }
+        """,
+    )
+    assert_text(
         FOLD.run(Graph([], [one * constant(2, 3)])),
         """
         graph @graph() -> f32[2,3] {

@@ -127,7 +127,7 @@ def test_the_samples_reach_what_they_should() -> None:
     # Else the properties above would hold of too little.
     seen: set[str] = set()
 
-    @settings(max_examples=400, derandomize=True, deadline=None)
+    @settings(max_examples=250, derandomize=True, deadline=None)
     @given(samples())
     def look(sample: Sample) -> None:
         for node in sample.graph.nodes:
