@@ -372,6 +372,10 @@ class Tensor(Operators):
         """The arithmetic mean over `axes`, over all where None."""
         return ops.mean(self, axes, keepdims)
 
+    def var(self, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> "Tensor":
+        """The variance over `axes`, dividing by the number of elements; over all where None."""
+        return ops.var(self, axes, keepdims)
+
     def max(self, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> "Tensor":
         """The largest element over `axes`, over all where None."""
         return ops.max(self, axes, keepdims)

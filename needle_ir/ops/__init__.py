@@ -94,7 +94,7 @@ from needle_ir.ops.neural import (
     softmax_loss,
 )
 from needle_ir.ops.random import random_normal, random_uniform
-from needle_ir.ops.reduction import logsumexp, max, mean, min, sum
+from needle_ir.ops.reduction import logsumexp, max, mean, min, sum, var
 from needle_ir.ops.shape import broadcast_to, permute, reshape
 from needle_ir.ops.table import COMPOSITES, PRIMITIVES
 from needle_ir.ops.updates import (
@@ -221,6 +221,7 @@ __all__ = [
     "transpose",
     "tuple_get_item",
     "unslice",
+    "var",
     "variable",
     "where",
 ]

@@ -7,7 +7,7 @@ from needle_ir.ops.build import as_constant
 from needle_ir.ops.composite import composite
 from needle_ir.ops.elementwise import cast, equal, sqrt, where
 from needle_ir.ops.linalg import matmul
-from needle_ir.ops.reduction import logsumexp, mean, sum
+from needle_ir.ops.reduction import logsumexp, mean, sum, var
 from needle_ir.ops.shape import expand_dims, sum_to
 
 
@@ -22,14 +22,9 @@ def _center(x: Node, axis: int) -> Node:
     return x - mean(x, axis, keepdims=True)
 
 
-def _variance(x: Node, axis: int) -> Node:
-    centered = _center(x, axis)
-    return mean(centered * centered, axis, keepdims=True)
-
-
 def _standardize(x: Node, axis: int, eps: float) -> tuple[Node, Node]:
     """x with mean 0 and variance 1 along `axis`, and the reciprocal of its deviation."""
-    scale: Node = 1.0 / sqrt(_variance(x, axis) + eps)
+    scale: Node = 1.0 / sqrt(var(x, axis, keepdims=True) + eps)
     return _center(x, axis) * scale, scale
 
 
@@ -85,7 +80,7 @@ def batch_mean(x: Node) -> Node:
 @composite()
 def batch_variance(x: Node) -> Node:
     """The variance of (n, d) over its rows, dividing by n: (d,)."""
-    return sum_to(_variance(x, 0), x.shape[1:])
+    return sum_to(var(x, 0, keepdims=True), x.shape[1:])
 
 
 @composite()

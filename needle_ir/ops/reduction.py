@@ -108,3 +108,9 @@ def mean(x: Any, axes: int | Sequence[int] | None = None, keepdims: bool = False
     """The arithmetic mean over `axes`, over all axes where None."""
     count = prod([x.shape[axis] for axis in normalize_axes(axes, len(x.shape))])
     return sum(x, axes, keepdims) / count
+
+
+def var(x: Any, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+    """The variance over `axes`, over all axes where None. It divides by the number of elements."""
+    centered = x - mean(x, axes, keepdims=True)
+    return mean(centered * centered, axes, keepdims)

@@ -469,3 +469,11 @@ def test_what_can_not_be_differentiated(function, argument, kind, message):
     argument = Tensor(argument) if isinstance(argument, list) else argument
     with pytest.raises(kind, match=message):
         ndl.grad(function)(argument)
+
+
+def test_gradient_of_the_variance():
+    values = np.random.default_rng(0).normal(size=(3, 4))
+    x = Tensor(values)
+    (x.var(1) * np.arange(3.0)).sum().backward()
+    expected = np.arange(3.0)[:, None] * 2 * (values - values.mean(1, keepdims=True)) / 4
+    np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-12)

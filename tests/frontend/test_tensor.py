@@ -214,7 +214,7 @@ def test_a_number_that_does_not_fit_is_refused():
         Tensor(np.array([1], np.uint8)) + 300
 
 
-@pytest.mark.parametrize("name", ["sum", "mean", "max", "min"])
+@pytest.mark.parametrize("name", ["sum", "mean", "var", "max", "min"])
 @pytest.mark.parametrize("axes", [None, 0, -1, (0, 2), (-1, -2), ()])
 @pytest.mark.parametrize("keepdims", [False, True])
 def test_reductions(name, axes, keepdims):

@@ -38,10 +38,10 @@ EXACT_CASES = [
     ),
     Case(
         "transpose-transpose",
-        lambda x, y: ops.permute(ops.permute(ops.reshape(x, (*x.shape, 1)), (1, 2, 0)), (1, 2, 0)),
+        lambda x, y: ops.permute(ops.permute(ops.reshape(x, (*x.shape, 1)), (1, 2, 0)), (0, 2, 1)),
         [
             "%0 = reshape(%x) {shape=[2, 3, 1]} : f32[2,3,1]",
-            "%1 = transpose(%0) {permutation=[2, 0, 1]} : f32[1,2,3]",
+            "%1 = transpose(%0) {permutation=[1, 0, 2]} : f32[3,2,1]",
             "return %1",
         ],
     ),
