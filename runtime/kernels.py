@@ -136,7 +136,8 @@ def _slices(starts: Ints, lengths: Ints, steps: Ints) -> tuple[slice, ...]:
 
 def _slice(node: Node) -> Callable[[Array], Array]:
     key = _slices(node.attrs["starts"], node.attrs["lengths"], node.attrs["steps"])
-    return lambda x: x[key]
+    # With the ellipsis, an array without axes gives a view too, not a scalar of its own.
+    return lambda x: x[(*key, ...)]
 
 
 def _unslice(node: Node) -> Kernel:

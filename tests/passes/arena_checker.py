@@ -102,6 +102,9 @@ def _lifetimes(plan: Plan) -> list[str]:
     for i in arena:
         if (slots[i].start, slots[i].end) != (writer[i], last[i]):
             found.append(f"slot {i} is said to live from {slots[i].start} to {slots[i].end}")
+    for i in {*plan.outputs} & writer.keys():
+        if (slots[i].start, slots[i].end) != (writer[i], len(plan.steps)):
+            found.append(f"output {i} is not kept for the caller")
     for a, b in combinations(sorted(arena, key=writer.__getitem__), 2):
         if not _share_bytes(plan, a, b) or writer[b] > last[a]:
             continue

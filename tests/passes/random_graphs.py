@@ -119,6 +119,30 @@ def _broadcast(random: Random, x: Value) -> Value:
     return Value(ops.broadcast_to(x.node, (*lead, *shape)), x.bound, x.certain)
 
 
+def _slice(random: Random, x: Value) -> Value:
+    steps = [random.choice([1, 1, 2, -1]) for _ in x.node.shape]
+    lengths = [
+        random.randint(0, -(-dim // abs(s))) for dim, s in zip(x.node.shape, steps, strict=True)
+    ]
+    starts = [0 if s > 0 else dim - 1 for dim, s in zip(x.node.shape, steps, strict=True)]
+    starts = [0 if n == 0 else start for start, n in zip(starts, lengths, strict=True)]
+    return Value(ops.slice(x.node, starts, lengths, steps), x.bound, x.certain)
+
+
+def _unslice(random: Random, x: Value) -> Value:
+    steps = [random.choice([1, 2]) for _ in x.node.shape]
+    starts = [random.randint(0, 1) for _ in x.node.shape]
+    shape = [start + s * dim for start, s, dim in zip(starts, steps, x.node.shape, strict=True)]
+    return Value(ops.unslice(x.node, shape, starts, steps), x.bound, x.certain)
+
+
+def _gather(random: Random, x: Value) -> Value | None:
+    if 0 in x.node.shape[:1] or not x.node.shape:
+        return None
+    rows = [random.randrange(x.node.shape[0]) for _ in range(random.randint(0, 4))]
+    return Value(ops.gather(x.node, np.array(rows, np.int64)), x.bound, x.certain)
+
+
 def _other_float(random: Random, x: Value) -> Value:
     dtype = F32 if x.node.dtype == F64 else F64
     return Value(ops.cast(x.node, dtype), x.bound, x.certain)
@@ -181,6 +205,10 @@ UNARY = [
     _reshape,
     _broadcast,
     _broadcast,
+    _slice,
+    _slice,
+    _unslice,
+    _gather,
     _other_float,
     _through_int,
     _norm(ops.layer_norm),
@@ -221,6 +249,15 @@ def _known(random: Random, x: Value, y: Value) -> Value | None:
     return Value(ops.known(x.node, y.node), y.bound, y.certain)
 
 
+def _concatenate(random: Random, x: Value, y: Value) -> Value | None:
+    if not x.node.shape or x.node.dtype != y.node.dtype:
+        return None
+    axis = random.randrange(len(x.node.shape))
+    parts = [x.node, y.node, x.node][: random.randint(1, 3)]
+    bound, certain = max(x.bound, y.bound), x.certain and y.certain
+    return Value(ops.concatenate(parts, axis), bound, certain)
+
+
 def _larger_or_smaller(function: Callable[[Any, Any], Node]) -> Any:
     def move(random: Random, x: Value, y: Value) -> Value | None:
         if not (x.certain and y.certain):
@@ -258,6 +295,7 @@ BINARY = [
     _larger_or_smaller(ops.maximum),
     _larger_or_smaller(ops.minimum),
     _known,
+    _concatenate,
 ]
 
 

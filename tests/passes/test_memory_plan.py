@@ -75,21 +75,41 @@ def test_a_freed_place_is_used_again() -> None:
     assert plan.arena_bytes == 2 * 448
 
 
-def test_neighbours_that_are_free_become_one_block() -> None:
-    x = arg("x", 16)
-    left, right = ops.exp(x), ops.tanh(x)
-    sums = [ops.sum(left), ops.sum(right)]
-    total = sums[0] + sums[1]
-    view = ops.broadcast_to(total, (32,))
-    wide = ops.exp(view)
-    result = ops.sum(wide)
-    order = (left, right, *sums, total, view, wide, result)
-    plan = plan_memory(Graph([x], [result]), order)
+# Values by name with their size in lines of 64 bytes; `-a` is the last use of a. Then the lines
+# where they begin, and the size of the arena in lines.
+ALLOCATIONS = {
+    "one after the other": ("a1 b2 -a -b", {"a": 0, "b": 1}, 3),
+    "a freed block is used again": ("a2 -a b2 -b", {"a": 0, "b": 0}, 2),
+    "a larger block is split": ("a4 -a b1 c2 -b -c", {"a": 0, "b": 0, "c": 1}, 4),
+    "the rest of a split block is free": ("a3 -a b1 c1 d1 -b -c -d", {"b": 0, "c": 1, "d": 2}, 3),
+    "the smallest block that fits": ("a4 b1 c1 d1 -a -c e1 f4 -b -d -e -f", {"e": 5, "f": 0}, 7),
+    "free neighbours join, left then right": ("a1 b1 c1 -a -b d2 -c -d", {"d": 0}, 3),
+    "free neighbours join, right then left": ("a1 b1 c1 -b -a d2 -c -d", {"d": 0}, 3),
+    "both neighbours join": ("a1 b1 c1 d1 -a -c -b e3 -d -e", {"e": 0}, 4),
+    "the last block grows": ("a1 b1 -b c3 -a -c", {"c": 1}, 4),
+    "a block in the middle does not grow": ("a1 b1 -a c2 -b -c", {"c": 2}, 4),
+}
+
+
+@pytest.mark.parametrize(
+    ("program", "begins", "lines"), ALLOCATIONS.values(), ids=list(ALLOCATIONS)
+)
+def test_where_values_go(program: str, begins: dict[str, int], lines: int) -> None:
+    inputs, values, outputs, order = [], {}, [], []
+    for word in program.split():
+        if word[0] == "-":
+            outputs.append(ops.sum(values[word[1]]))
+            order.append(outputs[-1])
+        else:
+            inputs.append(arg(word, 2, 16 * int(word[1])))
+            order.append(ops.sum(inputs[-1], 0))
+            values[word[0]] = order[-1]
+    plan = plan_memory(Graph(inputs, outputs), tuple(order))
     assert problems(plan) == []
-    # left, right and the first sum have a line each; wide takes the first two, free by then.
-    assert [slot_of(plan, node).offset for node in (left, right, *sums)] == [0, 64, 128, 0]
-    assert [slot_of(plan, node).offset for node in (total, wide)] == [128, 0]
-    assert plan.arena_bytes == 192
+    assert {name: slot_of(plan, values[name]).offset for name in begins} == {
+        name: 64 * line for name, line in begins.items()
+    }
+    assert plan.arena_bytes == 64 * lines
 
 
 def test_an_operand_that_is_needed_later_keeps_its_place() -> None:
@@ -271,6 +291,7 @@ FAULTS: dict[str, tuple[Callable[[Plan], Plan], str]] = {
     "said to live too short": (lambda p: changed(p, arena(p)[0], end=0), "is said to live from"),
     "said to start late": (lambda p: changed(p, arena(p)[0], start=99), "is said to live from"),
     "no offset": (lambda p: changed(p, arena(p)[0], offset=None), "an offset and no place"),
+    "output said to go": (lambda p: changed(p, p.outputs[0], end=3), "is not kept for the caller"),
     "output in the arena": (
         lambda p: changed(p, p.outputs[0], place=Place.ARENA, offset=0),
         "would be overwritten by the next run",

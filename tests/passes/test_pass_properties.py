@@ -31,6 +31,13 @@ def results(run: Callable[[Sequence[Array]], tuple[Array, ...]], sample: Sample)
     return run(sample.arrays)
 
 
+def second_run(graph: Graph, sample: Sample) -> Any:
+    """What a plan gives when other numbers from the run before are in its arena."""
+    executor = Executor(make_plan(graph))
+    executor([-array for array in sample.arrays])
+    return results(executor, sample)
+
+
 def passed(graph: Graph, pipeline: str | Sequence[Pass] | None = None) -> Graph:
     return run_pipeline(graph, read_pipeline(pipeline), [Verify()])
 
@@ -42,7 +49,7 @@ def test_optimized_graphs_and_plans_give_the_same_numbers(sample: Sample) -> Non
     expected = results(lambda arrays: interpret(plain, arrays), sample)
     rtol = tolerance(plain)
     assert_close(results(lambda arrays: interpret(optimized, arrays), sample), expected, rtol)
-    assert_close(results(Executor(make_plan(optimized)), sample), expected, rtol)
+    assert_close(second_run(optimized, sample), expected, rtol)
 
 
 @moderately
@@ -50,9 +57,7 @@ def test_optimized_graphs_and_plans_give_the_same_numbers(sample: Sample) -> Non
 def test_an_unoptimized_plan_gives_the_same_numbers(sample: Sample) -> None:
     plain = passed(sample.graph, PLAIN)
     expected = results(lambda arrays: interpret(plain, arrays), sample)
-    executor = Executor(make_plan(plain))
-    for _ in range(2):
-        assert_close(results(executor, sample), expected, tolerance(plain))
+    assert_close(second_run(plain, sample), expected, tolerance(plain))
 
 
 @moderately
@@ -119,7 +124,8 @@ REACHED = {
     *("grad", "greater", "greater_equal", "known", "layer_norm", "less", "log", "log1p", "matmul"),
     *("max", "maximum", "min", "minimum", "multiply", "negative", "power", "random_uniform"),
     *("relu", "reshape", "softmax_loss", "sqrt", "stop_gradient", "subtract", "sum", "tanh"),
-    *("transpose", "variable", "where", "an empty array", "a second derivative"),
+    *("transpose", "variable", "where", "slice", "unslice", "gather", "concatenate"),
+    *("an empty array", "a second derivative"),
 }
 
 
@@ -127,7 +133,7 @@ def test_the_samples_reach_what_they_should() -> None:
     # Else the properties above would hold of too little.
     seen: set[str] = set()
 
-    @settings(max_examples=250, derandomize=True, deadline=None)
+    @settings(max_examples=500, derandomize=True, deadline=None)
     @given(samples())
     def look(sample: Sample) -> None:
         for node in sample.graph.nodes:

@@ -332,6 +332,12 @@ def test_a_view_moves_no_data_and_its_kernel_copies(name: str) -> None:
     assert_same(copy, look)
 
 
+def test_a_slice_of_an_array_without_axes_is_a_view() -> None:
+    x = np.array(1.0)
+    node = node_for("slice", x, starts=(), lengths=(), steps=())
+    assert np.shares_memory(VIEWS["slice"](node)(x), x)
+
+
 @pytest.mark.parametrize("op", ["random_uniform", "random_normal"])
 def test_draws_follow_numpys_global_generator(op: str) -> None:
     state = np.random.get_state()
