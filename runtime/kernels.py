@@ -135,9 +135,10 @@ def _slices(starts: Ints, lengths: Ints, steps: Ints) -> tuple[slice, ...]:
 
 
 def _slice(node: Node) -> Callable[[Array], Array]:
-    key = _slices(node.attrs["starts"], node.attrs["lengths"], node.attrs["steps"])
+    parts = _slices(node.attrs["starts"], node.attrs["lengths"], node.attrs["steps"])
     # With the ellipsis, an array without axes gives a view too, not a scalar of its own.
-    return lambda x: x[(*key, ...)]
+    key: tuple[Any, ...] = (*parts, ...)
+    return lambda x: x[key]
 
 
 def _unslice(node: Node) -> Kernel:
