@@ -5,7 +5,7 @@ from typing import Any
 
 from needle_ir.ir import DTypeError, Node, Op, ShapeError, TensorType, Trait
 from needle_ir.ops.build import apply
-from needle_ir.ops.shape import broadcast_shapes
+from needle_ir.ops.shape import broadcast_shapes, integers
 
 Ints = tuple[int, ...]
 
@@ -23,8 +23,8 @@ def _check_bounds(shape: Ints, starts: Ints, lengths: Ints, steps: Ints) -> None
             raise ShapeError(f"elements {start} … {last} of an axis of length {shape[axis]}")
 
 
-def _slice_attrs(x: TensorType, **attrs: Sequence[int]) -> dict[str, Ints]:
-    return {name: tuple(values) for name, values in attrs.items()}
+def _integer_attrs(*operands: TensorType, **attrs: Sequence[int]) -> dict[str, Ints]:
+    return {name: integers(values) for name, values in attrs.items()}
 
 
 def _slice_type(x: TensorType, *, starts: Ints, lengths: Ints, steps: Ints) -> TensorType:
@@ -36,10 +36,6 @@ def _slice_vjp(
     ct: Node, out: Node, x: Node, *, starts: Ints, lengths: Ints, steps: Ints
 ) -> tuple[Node]:
     return (apply(UNSLICE, ct, shape=x.shape, starts=starts, steps=steps),)
-
-
-def _unslice_attrs(x: TensorType, **attrs: Sequence[int]) -> dict[str, Ints]:
-    return {name: tuple(values) for name, values in attrs.items()}
 
 
 def _unslice_type(x: TensorType, *, shape: Ints, starts: Ints, steps: Ints) -> TensorType:
@@ -56,11 +52,11 @@ def _unslice_vjp(
 SLICE = Op(
     name="slice",
     infer=_slice_type,
-    normalize=_slice_attrs,
+    normalize=_integer_attrs,
     traits=frozenset({Trait.VIEW}),
     vjp=_slice_vjp,
 )
-UNSLICE = Op(name="unslice", infer=_unslice_type, normalize=_unslice_attrs, vjp=_unslice_vjp)
+UNSLICE = Op(name="unslice", infer=_unslice_type, normalize=_integer_attrs, vjp=_unslice_vjp)
 
 
 def slice(
@@ -96,10 +92,6 @@ def _gather_vjp(ct: Node, out: Node, x: Node, *indices: Node) -> tuple[Node | No
     return (scatter_add(ct, *indices, shape=x.shape), *[None] * len(indices))
 
 
-def _scatter_attrs(x: TensorType, *indices: TensorType, shape: Sequence[int]) -> dict[str, Ints]:
-    return {"shape": tuple(shape)}
-
-
 def _scatter_type(x: TensorType, *indices: TensorType, shape: Ints) -> TensorType:
     expected = _gather_type(TensorType(shape, x.dtype), *indices)
     if x != expected:
@@ -115,7 +107,7 @@ def _scatter_vjp(
 
 GATHER = Op(name="gather", infer=_gather_type, vjp=_gather_vjp)
 SCATTER_ADD = Op(
-    name="scatter_add", infer=_scatter_type, normalize=_scatter_attrs, vjp=_scatter_vjp
+    name="scatter_add", infer=_scatter_type, normalize=_integer_attrs, vjp=_scatter_vjp
 )
 
 

@@ -41,7 +41,7 @@ def normalize_axes(axes: int | Sequence[int] | None, ndim: int) -> tuple[int, ..
     """Axes in ascending order, counted from 0; None means all. Raises ShapeError for bad ones."""
     if axes is None:
         return tuple(range(ndim))
-    given = _integers((axes,) if isinstance(axes, int | np.integer) else axes)
+    given = integers((axes,) if isinstance(axes, int | np.integer) else axes)
     for axis in given:
         if not -ndim <= axis < ndim:
             raise ShapeError(f"axis {axis} is out of range for {ndim} axes")
@@ -53,13 +53,14 @@ def normalize_axes(axes: int | Sequence[int] | None, ndim: int) -> tuple[int, ..
 
 def as_shape(shape: Sequence[int]) -> tuple[int, ...]:
     """`shape` as a tuple of Python's ints. Raises ShapeError for lengths below 0 or not whole."""
-    dims = _integers(shape)
+    dims = integers(shape)
     if any(dim < 0 for dim in dims):
         raise ShapeError(f"shape {dims} has a length below 0")
     return dims
 
 
-def _integers(values: Sequence[int]) -> tuple[int, ...]:
+def integers(values: Sequence[int]) -> tuple[int, ...]:
+    """`values` as plain ints. Raises ShapeError for anything that is no integer."""
     try:
         return tuple([int(index(value)) for value in values])
     except TypeError:
@@ -70,7 +71,7 @@ def _integers(values: Sequence[int]) -> tuple[int, ...]:
 
 
 def _reshape_attrs(x: TensorType, *, shape: Sequence[int]) -> dict[str, Any]:
-    dims = _integers(shape)
+    dims = integers(shape)
     if dims.count(-1) == 1 and all(dim >= 0 for dim in dims if dim != -1):
         known = prod(dim for dim in dims if dim != -1)
         if known == 0 or x.size % known:
@@ -109,7 +110,7 @@ def reshape(x: Any, shape: Sequence[int]) -> Any:
 def _transpose_attrs(x: TensorType, *, permutation: Sequence[int] | None) -> dict[str, Any]:
     if permutation is None:
         permutation = range(x.ndim - 1, -1, -1)
-    axes = _integers(permutation)
+    axes = integers(permutation)
     result = tuple(axis % x.ndim if -x.ndim <= axis < x.ndim else axis for axis in axes)
     if sorted(result) != list(range(x.ndim)):
         raise ShapeError(f"{axes} is no permutation of the {x.ndim} axes")
