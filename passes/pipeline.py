@@ -4,9 +4,10 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
-from needle_ir.ir import Graph, Instrument, Pass
+from needle_ir.ir import Graph, Instrument, Pass, RewriteInstrument, watch_rewrites
 
 _ITEM = re.compile(r"\s*([a-z_]+)\s*(?:\{([^{}]*)\})?\s*(?:,|$)")
 
@@ -14,12 +15,15 @@ _ITEM = re.compile(r"\s*([a-z_]+)\s*(?:\{([^{}]*)\})?\s*(?:,|$)")
 def run_pipeline(
     graph: Graph, passes: Iterable[Pass], instruments: Sequence[Instrument] = ()
 ) -> Graph:
-    """Run `passes` in order, with `instruments` looking on after each."""
+    """Run `passes` in order, with `instruments` looking on."""
     for instrument in instruments:
         instrument.start(graph)
+    rewrite_instruments = [x for x in instruments if isinstance(x, RewriteInstrument)]
     for pass_ in passes:
+        watchers = [partial(instrument.rewrite, pass_) for instrument in rewrite_instruments]
         started = time.perf_counter()
-        result = pass_.run(graph)
+        with watch_rewrites(*watchers):
+            result = pass_.run(graph)
         seconds = time.perf_counter() - started
         for instrument in instruments:
             instrument.after(pass_, graph, result, seconds)

@@ -5,7 +5,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from needle_ir.ir import CONSTANT, Graph, Node, Op, Operators, Trait, inherit_origin
+from needle_ir.ir import (
+    CONSTANT,
+    Application,
+    Graph,
+    Node,
+    Op,
+    Operators,
+    Trait,
+    announce,
+    inherit_origin,
+)
 
 Bindings = dict[str, Any]
 
@@ -85,9 +95,10 @@ def rewrite(graph: Graph, rules: Iterable[Rule], max_sweeps: int = 100) -> Graph
         node = node.with_inputs(inputs)
         for rule in by_op.get(node.op, ()):
             result = rule.apply(node)
-            if result is not None and result is not node:
-                fired.append(rule.name)
-                return result
+            if result is None or result is node or not _announced(rule.name, node, result):
+                continue
+            fired.append(rule.name)
+            return result
         return node
 
     for _ in range(max_sweeps):
@@ -96,6 +107,10 @@ def rewrite(graph: Graph, rules: Iterable[Rule], max_sweeps: int = 100) -> Graph
         if not fired:
             return graph
     raise RuntimeError(f"rules undo each other: {', '.join(sorted(set(fired)))} still apply")
+
+
+def _announced(rule: str, before: Node, after: Node) -> bool:
+    return announce(Application(rule, before, after, (before,), (after,)))
 
 
 def scalar_value(node: Node) -> Any:

@@ -16,9 +16,10 @@ from needle_ir.ir.node import (
 )
 from needle_ir.ir.operators import Operators
 from needle_ir.ir.origin import Origin, capture_origin, inherit_origin, scope
-from needle_ir.ir.passes import Instrument, Pass
+from needle_ir.ir.passes import Instrument, Pass, RewriteInstrument
 from needle_ir.ir.plan import ALIGNMENT, Place, Plan, Slot, Step, aligned
 from needle_ir.ir.printer import print_attr, print_graph, statement, value_names
+from needle_ir.ir.rewriting import Application, announce, watch_rewrites, watched
 from needle_ir.ir.structure import node_key, structural_key, structurally_equal
 from needle_ir.ir.types import DType, TensorType, as_dtype, is_floating, short_name
 from needle_ir.ir.verify import verify
@@ -28,6 +29,7 @@ __all__ = [
     "CONSTANT",
     "INPUT",
     "NO_ATTRS",
+    "Application",
     "Array",
     "Attrs",
     "DType",
@@ -43,6 +45,7 @@ __all__ = [
     "Place",
     "Plan",
     "Promotion",
+    "RewriteInstrument",
     "ShapeError",
     "Slot",
     "Step",
@@ -50,6 +53,7 @@ __all__ = [
     "Trait",
     "VerificationError",
     "aligned",
+    "announce",
     "as_dtype",
     "capture_origin",
     "constant_node",
@@ -67,4 +71,6 @@ __all__ = [
     "topological",
     "value_names",
     "verify",
+    "watch_rewrites",
+    "watched",
 ]

@@ -1,8 +1,9 @@
 """What a pass and an instrument are: protocols, so that neither side imports the other."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from needle_ir.ir.graph import Graph
+from needle_ir.ir.rewriting import Application
 
 
 class Pass(Protocol):
@@ -24,3 +25,11 @@ class Instrument(Protocol):
 
     def after(self, pass_: Pass, before: Graph, after: Graph, seconds: float) -> None:
         """Called after every pass with its graphs and the time it took."""
+
+
+@runtime_checkable
+class RewriteInstrument(Instrument, Protocol):
+    """An instrument that sees every single rewrite as well."""
+
+    def rewrite(self, pass_: Pass, application: Application) -> bool:
+        """Called before each rewrite of a pass. It is left out where the answer is False."""
