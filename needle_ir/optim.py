@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from functools import reduce
+from itertools import accumulate
 from operator import add
 
 import numpy as np
 
 from needle_ir import ops
-from needle_ir.ir import Node, capture_origin, inherit_origin, scope
+from needle_ir.ir import DType, Node, capture_origin, inherit_origin, scope
 from needle_ir.realize import sync
 from needle_ir.recording import guarded, host_scalar, no_grad
 from needle_ir.tensor import Tensor
@@ -15,8 +16,69 @@ from needle_ir.tensor import Tensor
 _MOMENT_DTYPE = np.dtype(np.float32)
 
 
+class _Group:
+    """The parameters of one dtype, and for each kind of moment the moments of them all.
+
+    Moments are kept as one packed tensor: a step updates all parameters as one long vector.
+    """
+
+    def __init__(self, params: list[Tensor], moments: Iterable[str]):
+        self.params = params
+        *self._starts, size = accumulate((p.size for p in params), initial=0)
+        self._moments = {
+            name: Tensor(np.zeros(size, _MOMENT_DTYPE), requires_grad=False) for name in moments
+        }
+
+    def rename(self, prefix: str) -> None:
+        """Name the moments, for the graphs that show them."""
+        for name, moment in self._moments.items():
+            moment.rename(f"{prefix}.{name}")
+
+    def with_gradient(self) -> list[int]:
+        """Which parameters have one, by their position."""
+        return [i for i, p in enumerate(self.params) if p.grad is not None]
+
+    def moment(self, name: str, i: int) -> Node:
+        """The moment of one parameter, in its shape."""
+        return self._part(self._moments[name]._read(), i)
+
+    def moments(self, name: str, which: list[int]) -> Node:
+        """The moments of some parameters, packed."""
+        if len(which) == len(self.params):
+            return self._moments[name]._read()
+        result: Node = ops.pack(*[self.moment(name, i) for i in which])
+        return result
+
+    def assign_moments(self, name: str, which: list[int], new: Node) -> None:
+        """Let the packed `new` be the moments of some parameters; those of the others stay."""
+        if len(which) < len(self.params):
+            parts = {i: self.moment(name, i) for i in range(len(self.params))}
+            parts |= zip(which, _unpack(new, [self.params[i] for i in which]), strict=True)
+            new = ops.pack(*parts.values())
+        self._moments[name]._assign(new)
+
+    def _part(self, packed: Node, i: int) -> Node:
+        result: Node = ops.unpack(packed, start=self._starts[i], shape=self.params[i].shape)
+        return result
+
+
+def _unpack(packed: Node, like: Iterable[Tensor]) -> list[Node]:
+    """What was packed, in the shapes of `like`."""
+    parts: list[Node] = []
+    start = 0
+    for tensor in like:
+        parts.append(ops.unpack(packed, start=start, shape=tensor.shape))
+        start += tensor.size
+    return parts
+
+
 class Optimizer:
-    """What optimizers share. `lr` can be changed between steps; it never compiles again."""
+    """What optimizers share. `lr` can be changed between steps; it never compiles again.
+
+    A subclass gives the names of its `moments`, which start at 0 and are float32, and `update`.
+    """
+
+    moments: tuple[str, ...] = ()
 
     def __init__(self, params: Iterable[Tensor], lr: float, weight_decay: float):
         self.params = list(params)
@@ -27,6 +89,12 @@ class Optimizer:
                 raise TypeError(f"a parameter is a Tensor, not {type(parameter).__name__}")
         self.lr = _at_least_zero("lr", lr)
         self.weight_decay = _at_least_zero("weight_decay", weight_decay)
+        by_dtype: dict[DType, dict[int, Tensor]] = {}
+        for parameter in self.params:
+            by_dtype.setdefault(parameter.dtype, {})[id(parameter)] = parameter
+        self._groups = [_Group([*group.values()], self.moments) for group in by_dtype.values()]
+        for group in self._groups:
+            group.rename(type(self).__name__)
 
     def step(self) -> None:
         """Update every parameter that has a gradient, and compute all that is pending.
@@ -34,8 +102,47 @@ class Optimizer:
         Forward pass, gradients and updates run as one plan. Gradients are not modified.
         """
         with no_grad(), scope(type(self).__name__, "update"), inherit_origin(capture_origin()):
-            self._update([p for p in self.params if p.grad is not None])
+            self._record_step()
         sync()
+
+    def update(
+        self, parameter: Node, gradient: Node, moments: dict[str, Node]
+    ) -> tuple[Node, dict[str, Node]]:
+        """The new parameter, and the new moments by name.
+
+        All are packed, (n,); what becomes of an element depends on that element only.
+        """
+        raise TypeError(f"{type(self).__name__} does not define update()")
+
+    def _record_step(self) -> None:
+        for group in self._groups:
+            which = group.with_gradient()
+            if not which:
+                continue
+            params = [group.params[i] for i in which]
+            parameter = ops.pack(*[p._read() for p in params])
+            gradient = ops.pack(*[p.grad._read() for p in params if p.grad is not None])
+            decay = guarded(self, "weight_decay", self.weight_decay)
+            if decay:
+                gradient = ops.decayed_gradient(gradient, parameter, decay=decay)
+            moments = {name: group.moments(name, which) for name in self.moments}
+            new, new_moments = self.update(parameter, gradient, moments)
+            for name, moment in new_moments.items():
+                group.assign_moments(name, which, moment)
+            for p, part in zip(params, _unpack(new, params), strict=True):
+                p._assign(part)
+
+    def _learning_rate(self) -> Node:
+        return host_scalar(lambda: self.lr, np.dtype(np.float32), "lr")
+
+    def _moment_of_each(self, name: str) -> list[Tensor]:
+        """The moments by this name, one tensor for each of `params`."""
+        nodes = {
+            id(p): group.moment(name, i)
+            for group in self._groups
+            for i, p in enumerate(group.params)
+        }
+        return [Tensor._from_node(nodes[id(p)], requires_grad=False) for p in self.params]
 
     def reset_grad(self) -> None:
         """Set the gradient of every parameter to None."""
@@ -59,22 +166,6 @@ class Optimizer:
                 parameter.grad = gradient * ops.cast(factor, gradient.dtype)
         return norm
 
-    def _update(self, params: list[Tensor]) -> None:
-        """Record the new value of each of `params`."""
-        raise TypeError(f"{type(self).__name__} does not define _update()")
-
-    def _learning_rate(self) -> Node:
-        return host_scalar(lambda: self.lr, np.dtype(np.float32), "lr")
-
-    def _gradient(self, parameter: Tensor) -> Node:
-        """The gradient with the weight decay added."""
-        assert parameter.grad is not None
-        gradient = parameter.grad._read()
-        decay = guarded(self, "weight_decay", self.weight_decay)
-        if not decay:
-            return gradient
-        return ops.decayed_gradient(gradient, parameter._read(), decay=decay)
-
 
 class SGD(Optimizer):
     """Stochastic gradient descent: u ← momentum·u + (1 - momentum)·g, θ ← θ - lr·u.
@@ -82,6 +173,8 @@ class SGD(Optimizer):
     g is the gradient plus weight_decay·θ. u starts at 0 and is float32. Raises ValueError for a
     negative lr or weight_decay, or a momentum outside of [0, 1).
     """
+
+    moments = ("u",)
 
     def __init__(
         self,
@@ -92,20 +185,22 @@ class SGD(Optimizer):
     ):
         super().__init__(params, lr, weight_decay)
         self.momentum = _fraction("momentum", momentum)
-        self.u = [_moment(p) for p in self.params]
 
-    def _update(self, params: list[Tensor]) -> None:
+    @property
+    def u(self) -> list[Tensor]:
+        """The moving average of the gradient of each parameter."""
+        return self._moment_of_each("u")
+
+    def update(
+        self, parameter: Node, gradient: Node, moments: dict[str, Node]
+    ) -> tuple[Node, dict[str, Node]]:
+        """One step along the moving average of the gradient, or along the gradient itself."""
         lr = self._learning_rate()
         beta = guarded(self, "momentum", self.momentum)
-        moments = dict(zip(map(id, self.params), self.u, strict=True))
-        for parameter in params:
-            direction = self._gradient(parameter)
-            if beta:
-                u = moments[id(parameter)]
-                _name(u, parameter, "u")
-                direction = ops.moving_average(u._read(), direction, beta=beta)
-                u._assign(direction)
-            parameter._assign(ops.sgd_update(parameter._read(), direction, lr))
+        if not beta:
+            return ops.sgd_update(parameter, gradient, lr), {}
+        u = ops.moving_average(moments["u"], gradient, beta=beta)
+        return ops.sgd_update(parameter, u, lr), {"u": u}
 
 
 class Adam(Optimizer):
@@ -116,6 +211,8 @@ class Adam(Optimizer):
     at 0 and are float32. Raises ValueError for a negative lr, eps or weight_decay, or a beta
     outside of [0, 1).
     """
+
+    moments = ("u", "v")
 
     def __init__(
         self,
@@ -130,8 +227,6 @@ class Adam(Optimizer):
         self.beta1 = _fraction("beta1", beta1)
         self.beta2 = _fraction("beta2", beta2)
         self.eps = _at_least_zero("eps", eps)
-        self.u = [_moment(p) for p in self.params]
-        self.v = [_moment(p) for p in self.params]
         # float64: 1 - 0.999 would lose four of float32's seven digits.
         self._t = Tensor(np.zeros(()), requires_grad=False)
         self._t.rename("t")
@@ -141,39 +236,35 @@ class Adam(Optimizer):
         """The number of steps taken."""
         return int(self._t)
 
-    def _update(self, params: list[Tensor]) -> None:
-        lr = self._learning_rate()
+    @property
+    def u(self) -> list[Tensor]:
+        """The moving average of the gradient of each parameter."""
+        return self._moment_of_each("u")
+
+    @property
+    def v(self) -> list[Tensor]:
+        """The moving average of the squared gradient of each parameter."""
+        return self._moment_of_each("v")
+
+    def _record_step(self) -> None:
+        self._t._assign(self._t._read() + 1)
+        super()._record_step()
+
+    def update(
+        self, parameter: Node, gradient: Node, moments: dict[str, Node]
+    ) -> tuple[Node, dict[str, Node]]:
+        """One step along the corrected first moment, scaled by the second."""
         beta1 = guarded(self, "beta1", self.beta1)
         beta2 = guarded(self, "beta2", self.beta2)
         eps = guarded(self, "eps", self.eps)
-        t = self._t._read() + 1
-        self._t._assign(t)
+        t = self._t._read()
+        u = ops.moving_average(moments["u"], gradient, beta=beta1)
+        v = ops.moving_square_average(moments["v"], gradient, beta=beta2)
         u_debias = ops.cast(1 - beta1**t, _MOMENT_DTYPE)
         v_debias = ops.cast(1 - beta2**t, _MOMENT_DTYPE)
-        moments = dict(zip(map(id, self.params), zip(self.u, self.v, strict=True), strict=True))
-        for parameter in params:
-            gradient = self._gradient(parameter)
-            u, v = moments[id(parameter)]
-            _name(u, parameter, "u")
-            _name(v, parameter, "v")
-            new_u = ops.moving_average(u._read(), gradient, beta=beta1)
-            new_v = ops.moving_square_average(v._read(), gradient, beta=beta2)
-            update = ops.adam_update(
-                parameter._read(), new_u, new_v, lr, u_debias, v_debias, eps=eps
-            )
-            u._assign(new_u)
-            v._assign(new_v)
-            parameter._assign(update)
-
-
-def _moment(parameter: Tensor) -> Tensor:
-    return Tensor(np.zeros(parameter.shape, _MOMENT_DTYPE), requires_grad=False)
-
-
-def _name(moment: Tensor, parameter: Tensor, suffix: str) -> None:
-    """Name a moment after its parameter, which learns its own name when its module is called."""
-    if moment.name is None and parameter.name is not None:
-        moment.rename(f"{parameter.name}.{suffix}")
+        lr = self._learning_rate()
+        new = ops.adam_update(parameter, u, v, lr, u_debias, v_debias, eps=eps)
+        return new, {"u": u, "v": v}
 
 
 def _at_least_zero(name: str, value: float) -> float:

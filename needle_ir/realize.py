@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
+from weakref import ref
 
 from needle_ir.compiler import Program, compile_graph
 from needle_ir.ir import INPUT, Array, Graph, Node, Trait, input_node, node_key
@@ -165,7 +166,9 @@ def force(tensor: Tensor) -> None:
     pending = canonicalize([tensor.node])
     if state.trace is not None and _is_traced(pending, state.trace):
         refuse_to_read()
-    held = [x for x in state.pending.values() if x.node in pending.index and x is not tensor]
+    waiting = state.held()
+    state.pending = [ref(x) for x in waiting]
+    held = [x for x in waiting if x.node in pending.index and x is not tensor]
     pending.outputs += [x.node for x in held if x.node is not tensor.node]
     _run(pending, [tensor, *held], free_history=False)
 
@@ -179,8 +182,7 @@ def sync(free_history: bool = True) -> None:
     """
     if state.trace is not None:
         return
-    # Another thread may have computed some of them.
-    held = [x for x in state.pending.values() if x.node.value is None]
+    held = state.held()
     state.pending.clear()
     state.recorded = 0
     if held:

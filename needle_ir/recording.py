@@ -58,10 +58,21 @@ class _State(threading.local):
     def __init__(self) -> None:
         self.grad_enabled = True
         self.trace: Trace | None = None
-        self.pending: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
+        # Tensors that were recorded since the last sync. Some may be gone or computed by now.
+        self.pending: list[ref[Tensor]] = []
         # Tensors that were computed and still have a history, until the next optimizer step.
         self.computed: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
         self.recorded = 0  # nodes since the last sync
+
+    def held(self) -> "list[Tensor]":
+        """The pending tensors that are still there and not computed yet, in recorded order."""
+        found: dict[int, Tensor] = {}
+        for reference in self.pending:
+            tensor = reference()
+            # Another thread may have computed it.
+            if tensor is not None and tensor.node.value is None:
+                found[id(tensor)] = tensor
+        return [*found.values()]
 
 
 state = _State()

@@ -97,7 +97,7 @@ class Tensor(Operators):
         return tensor
 
     def _register(self) -> None:
-        state.pending[id(self)] = self
+        state.pending.append(ref(self))
         state.recorded += 1
         if state.recorded > MAX_PENDING_NODES:
             from needle_ir.realize import sync
@@ -112,7 +112,6 @@ class Tensor(Operators):
 
     def _settle(self, free_history: bool) -> None:
         """After the node got its value: let go of what no derivative needs any more."""
-        state.pending.pop(id(self), None)
         if self.is_leaf or not self._requires_grad:
             self.node.forget(self.name)
         elif free_history:
@@ -128,14 +127,14 @@ class Tensor(Operators):
     def __apply_op__(self, op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> "Tensor":
         """Record `op` over tensors, arrays and Python scalars."""
         needs_grad = False
+        grad_enabled = state.grad_enabled
         inputs: list[Any] = []
         for operand in operands:
             if isinstance(operand, Tensor):
                 node = operand._read()
                 if operand._requires_grad:
-                    if state.grad_enabled:
-                        needs_grad = True
-                    else:
+                    needs_grad = grad_enabled
+                    if not grad_enabled:
                         node = build(STOP_GRADIENT, [node], {})
                 inputs.append(node)
             elif isinstance(operand, np.ndarray | list | tuple):

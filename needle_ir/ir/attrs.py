@@ -14,11 +14,12 @@ class Attrs(Mapping[str, Any]):
     0.0 with -0.0 and True with 1.
     """
 
-    __slots__ = ("_key", "_values")
+    __slots__ = ("_hash", "_key", "_values")
 
     def __init__(self, values: Mapping[str, Any]):
         self._values = {name: _frozen(values[name]) for name in sorted(values)}
         self._key: tuple[Any, ...] | None = None
+        self._hash: int | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -37,10 +38,12 @@ class Attrs(Mapping[str, Any]):
         return len(self._values)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Attrs) and self.key == other.key
+        return self is other or (isinstance(other, Attrs) and self.key == other.key)
 
     def __hash__(self) -> int:
-        return hash(self.key)
+        if self._hash is None:
+            self._hash = hash(self.key)
+        return self._hash
 
     def __repr__(self) -> str:
         return f"Attrs({self._values!r})"

@@ -2,8 +2,6 @@
 
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -40,6 +38,11 @@ class Origin(NamedTuple):
         return f"{Path(self.filename).name}:{self.line} in {self.code.co_name}"
 
 
+# The code of this package that was met, by id: hashing code reads all of its instructions. The
+# objects are kept, so that no other one gets their id.
+_own_code: dict[int, CodeType] = {}
+
+
 @lru_cache(maxsize=4096)
 def _line_of(code: CodeType, instruction: int) -> int:
     line = next(islice(code.co_positions(), instruction // 2, None))[0]
@@ -67,35 +70,49 @@ def capture_origin() -> Origin | None:
     if _ambient.inherits:
         return _ambient.inherited
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+    while frame is not None:
+        code = frame.f_code
+        if id(code) not in _own_code:
+            if not frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+                return Origin(code, frame.f_lasti, _ambient.module, _ambient.phase)
+            _own_code[id(code)] = code
         frame = frame.f_back
-    if frame is None:
-        return None
-    return Origin(frame.f_code, frame.f_lasti, _ambient.module, _ambient.phase)
+    return None
 
 
-@contextmanager
-def inherit_origin(origin: Origin | None, phase: str | None = None) -> Iterator[None]:
+class inherit_origin:  # noqa: N801 - a context manager reads like a function
     """Give every node made inside the origin of the node it is made from."""
-    if origin is not None and phase is not None:
-        origin = origin._replace(phase=phase)
-    outer = (_ambient.inherits, _ambient.inherited)
-    _ambient.inherits, _ambient.inherited = True, origin
-    try:
-        yield
-    finally:
-        _ambient.inherits, _ambient.inherited = outer
+
+    __slots__ = ("_origin", "_outer")
+
+    def __init__(self, origin: Origin | None, phase: str | None = None):
+        if origin is not None and phase is not None:
+            origin = origin._replace(phase=phase)
+        self._origin = origin
+
+    def __enter__(self) -> None:
+        self._outer = (_ambient.inherits, _ambient.inherited)
+        _ambient.inherits, _ambient.inherited = True, self._origin
+
+    def __exit__(self, *error: object) -> None:
+        _ambient.inherits, _ambient.inherited = self._outer
 
 
-@contextmanager
-def scope(module: str | None = None, phase: str | None = None) -> Iterator[None]:
+class scope:  # noqa: N801 - as above
     """Record what is made inside under a module path, in a phase, or both."""
-    outer = (_ambient.module, _ambient.phase)
-    if module is not None:
-        _ambient.module = module
-    if phase is not None:
-        _ambient.phase = phase
-    try:
-        yield
-    finally:
-        _ambient.module, _ambient.phase = outer
+
+    __slots__ = ("_module", "_outer", "_phase")
+
+    def __init__(self, module: str | None = None, phase: str | None = None):
+        self._module = module
+        self._phase = phase
+
+    def __enter__(self) -> None:
+        self._outer = (_ambient.module, _ambient.phase)
+        if self._module is not None:
+            _ambient.module = self._module
+        if self._phase is not None:
+            _ambient.phase = self._phase
+
+    def __exit__(self, *error: object) -> None:
+        _ambient.module, _ambient.phase = self._outer

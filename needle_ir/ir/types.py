@@ -2,7 +2,8 @@
 
 from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -26,11 +27,34 @@ _SHORT_NAMES = {
 }
 
 
-class TensorType(NamedTuple):
-    """The static type of a node: `shape` as a tuple of ints, `dtype` as a NumPy dtype."""
+class TensorType:
+    """The static type of a node: `shape` as a tuple of ints, `dtype` as a NumPy dtype.
+
+    There is one object for each type, so that types are compared and hashed by identity: every
+    look-up while recording does it.
+    """
+
+    __slots__ = ("__weakref__", "dtype", "shape")
 
     shape: tuple[int, ...]
     dtype: DType
+
+    def __new__(cls, shape: tuple[int, ...], dtype: DType) -> "TensorType":
+        """The type of this shape and dtype."""
+        found = _types.get((shape, dtype))
+        if found is not None:
+            return found
+        new = object.__new__(cls)
+        object.__setattr__(new, "shape", tuple(shape))
+        object.__setattr__(new, "dtype", np.dtype(dtype))
+        # Another thread may have been first.
+        return _types.setdefault((new.shape, new.dtype), new)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a type is frozen: {name} can not be set")
+
+    def __reduce__(self) -> tuple[type["TensorType"], tuple[tuple[int, ...], DType]]:
+        return TensorType, (self.shape, self.dtype)
 
     @property
     def ndim(self) -> int:
@@ -49,6 +73,12 @@ class TensorType(NamedTuple):
 
     def __str__(self) -> str:
         return f"{short_name(self.dtype)}[{','.join(map(str, self.shape))}]"
+
+    def __repr__(self) -> str:
+        return f"TensorType({self.shape}, {self.dtype})"
+
+
+_types: WeakValueDictionary[tuple[tuple[int, ...], DType], TensorType] = WeakValueDictionary()
 
 
 @lru_cache(maxsize=64)

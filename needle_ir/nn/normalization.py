@@ -4,8 +4,9 @@ from typing import Any
 
 from needle_ir import init, ops
 from needle_ir.device import Device
+from needle_ir.ir import Node
 from needle_ir.nn.module import Module, Parameter
-from needle_ir.recording import guarded, no_grad
+from needle_ir.recording import guarded
 from needle_ir.tensor import Tensor
 
 
@@ -45,15 +46,13 @@ class BatchNorm1d(Module):
                 eps=guarded(self, "eps", self.eps),
             )
         y: Tensor = ops.batch_norm(x, self.weight, self.bias, eps=guarded(self, "eps", self.eps))
-        with no_grad():
-            self._follow(self.running_mean, ops.batch_mean(x))
-            self._follow(self.running_var, ops.batch_variance(x))
+        self._follow(self.running_mean, ops.batch_mean(x._read()))
+        self._follow(self.running_var, ops.batch_variance(x._read()))
         return y
 
-    def _follow(self, running: Tensor, observed: Tensor) -> None:
-        running.data = ops.moving_average(
-            running, observed, beta=1 - guarded(self, "momentum", self.momentum)
-        )
+    def _follow(self, running: Tensor, observed: Node) -> None:
+        beta = 1 - guarded(self, "momentum", self.momentum)
+        running._assign(ops.moving_average(running._read(), observed, beta=beta))
 
 
 class LayerNorm1d(Module):

@@ -93,6 +93,7 @@ from needle_ir.ops.neural import (
     one_hot,
     softmax_loss,
 )
+from needle_ir.ops.packing import pack, unpack
 from needle_ir.ops.random import random_normal, random_uniform
 from needle_ir.ops.reduction import logsumexp, max, mean, min, sum, var
 from needle_ir.ops.shape import broadcast_to, permute, reshape
@@ -199,6 +200,7 @@ __all__ = [
     "negative",
     "not_equal",
     "one_hot",
+    "pack",
     "permute",
     "power",
     "power_scalar",
@@ -220,6 +222,7 @@ __all__ = [
     "tanh",
     "transpose",
     "tuple_get_item",
+    "unpack",
     "unslice",
     "var",
     "variable",

@@ -23,6 +23,7 @@ from needle_ir.ir import (
 )
 
 DEFAULT_DTYPE: DType = np.dtype(np.float32)
+_WEAK: dict[Any, Any] = {bool: False, int: 0, float: 0.0}
 _LEAST_FLOATS = {Promotion.FLOAT: np.float16, Promotion.QUOTIENT: np.float64}
 
 
@@ -34,8 +35,9 @@ def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
     first such operand's method returns. Python scalars and arrays may stand beside either.
     """
     for operand in operands:
-        if hasattr(operand, "__apply_op__"):
-            return operand.__apply_op__(op, operands, attrs)
+        record = getattr(type(operand), "__apply_op__", None)
+        if record is not None:
+            return record(operand, op, operands, attrs)
     if operands and not any(isinstance(operand, Node) for operand in operands):
         kinds = ", ".join(type(operand).__name__ for operand in operands)
         raise DTypeError(f"{op.name}({kinds}): one operand at least must be a tensor")
@@ -88,6 +90,8 @@ def _scalar_constant(dtype: DType, data: bytes) -> Node:
 def _promote(op: Op, operands: Sequence[Any]) -> tuple[Node, ...]:
     if op.promotion is Promotion.NONE:
         return tuple([x if isinstance(x, Node) else _literal(x) for x in operands])
+    if op.promotion is Promotion.COMMON and _of_one_dtype(operands):
+        return tuple(operands)
     first = 1 if op.promotion is Promotion.BRANCHES else 0
     head, rest = operands[:first], operands[first:]
     dtype = _common_dtype(op, rest)
@@ -95,19 +99,34 @@ def _promote(op: Op, operands: Sequence[Any]) -> tuple[Node, ...]:
     return (*condition, *[_convert(x, dtype) for x in rest])
 
 
+def _of_one_dtype(operands: Sequence[Any]) -> bool:
+    """Whether all are nodes of one dtype, which then need no promotion."""
+    first = operands[0]
+    if not isinstance(first, Node):
+        return False
+    dtype = first.type.dtype
+    return all(isinstance(x, Node) and x.type.dtype is dtype for x in operands)
+
+
 def _common_dtype(op: Op, operands: Sequence[Any]) -> DType:
-    kinds = [x.type.dtype if isinstance(x, Node) else _weak(x) for x in operands]
-    dtype = kinds[0]
-    if any(kind is not dtype for kind in kinds) or not isinstance(dtype, np.dtype):
-        dtype = np.result_type(*kinds)
-    if dtype.kind != "f" and op.promotion in _LEAST_FLOATS:
-        dtype = np.result_type(dtype, _LEAST_FLOATS[op.promotion])
-    return dtype
+    return _promoted(tuple([_kind(x) for x in operands]), op.promotion)
 
 
-def _weak(operand: Any) -> Any:
+def _kind(operand: Any) -> Any:
+    """What promotion looks at: a dtype, or the type of a Python scalar."""
+    if isinstance(operand, Node):
+        return operand.type.dtype
     # NumPy 2 lets Python's own scalars follow the dtype beside them; its own scalars do not.
-    return operand if type(operand) in (bool, int, float) else _array(operand).dtype
+    return type(operand) if type(operand) in _WEAK else _array(operand).dtype
+
+
+@lru_cache(maxsize=1024)
+def _promoted(kinds: tuple[Any, ...], promotion: Promotion) -> DType:
+    """The dtype that operands of these kinds have in common."""
+    dtype = np.result_type(*[_WEAK.get(kind, kind) for kind in kinds])
+    if dtype.kind != "f" and promotion in _LEAST_FLOATS:
+        dtype = np.result_type(dtype, _LEAST_FLOATS[promotion])
+    return dtype
 
 
 def _convert(operand: Any, dtype: DType) -> Node:

@@ -11,6 +11,7 @@ from needle_ir.ops import (
     linalg,
     markers,
     neural,
+    packing,
     random,
     reduction,
     shape,
@@ -44,5 +45,5 @@ for _module in (
     PRIMITIVES |= _ops_of(_module)
 
 COMPOSITES: dict[str, Op] = {}
-for _module in (neural, updates):
+for _module in (neural, packing, updates):
     COMPOSITES |= _composites_of(_module)

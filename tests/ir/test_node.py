@@ -62,7 +62,7 @@ def test_repr_shows_the_op_and_the_types() -> None:
 
 def test_shape_and_dtype_are_those_of_the_type() -> None:
     node = ops.sum(leaf(2, 3), 1, keepdims=True)
-    assert (node.shape, node.dtype) == ((2, 1), F32) == tuple(node.type)
+    assert (node.shape, node.dtype) == ((2, 1), F32) == (node.type.shape, node.type.dtype)
 
 
 # Types --------------------------------------------------------------------------------------------

@@ -223,6 +223,8 @@ def test_bad_parameters(make):
 
 
 def test_an_optimizer_of_ones_own_says_what_it_lacks():
-    opt = optim.Optimizer([nn.Parameter([1.0])], lr=0.1, weight_decay=0.0)
-    with pytest.raises(TypeError, match=r"Optimizer does not define _update\(\)"):
+    weight = nn.Parameter([1.0])
+    opt = optim.Optimizer([weight], lr=0.1, weight_decay=0.0)
+    weight.sum().backward()
+    with pytest.raises(TypeError, match=r"Optimizer does not define update\(\)"):
         opt.step()

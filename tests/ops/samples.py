@@ -449,6 +449,18 @@ COMPOSITES = [
     ),
     Sample("softmax_loss", (uniform(3, 4), np.array([3, 0, 2], np.int8)), softmax_loss),
     Sample(
+        "pack",
+        (uniform(2, 3), uniform(4, seed=1), np.array(0.5)),
+        lambda *xs: np.concatenate([x.ravel() for x in xs]),
+    ),
+    Sample(
+        "unpack",
+        (uniform(9),),
+        lambda flat, start, shape: flat[start : start + 6].reshape(shape),
+        {"start": 2, "shape": (2, 3)},
+    ),
+    Sample("unpack", (uniform(3),), lambda flat, start, shape: flat[2], {"start": 2, "shape": ()}),
+    Sample(
         "moving_average",
         (uniform(4), uniform(4, seed=1)),
         lambda average, x, beta: beta * average + (1 - beta) * x,
