@@ -9,7 +9,16 @@ from functools import reduce, wraps
 from typing import Any
 
 from needle_ir import ops
-from needle_ir.ir import INPUT, DTypeError, Node, ShapeError, is_floating, scope
+from needle_ir.ir import (
+    INPUT,
+    DTypeError,
+    Node,
+    ShapeError,
+    capture_origin,
+    inherit_origin,
+    is_floating,
+    scope,
+)
 from needle_ir.ops.markers import STOP_GRADIENT
 from needle_ir.pytree import flatten, unflatten
 from needle_ir.recording import enable_grad, state, variables
@@ -35,7 +44,7 @@ def backward(tensor: Tensor, out_grad: Any = None) -> None:
         raise ShapeError(f"out_grad has shape {out_grad.shape}, the tensor {tensor.shape}")
     ct = () if out_grad is None else (out_grad._read(),)
     y = tensor._read()
-    with scope(phase="backward"):
+    with scope(phase="backward"), inherit_origin(capture_origin()):
         for leaf, nodes in _leaves_below(y):
             # Several nodes where `.data` was assigned between two uses: each use counts.
             gradient = reduce(ops.add, [ops.grad(y, node, *ct) for node in nodes])
@@ -48,17 +57,27 @@ def _leaves_below(root: Node) -> list[tuple[Tensor, list[Node]]]:
     stack = [root]
     while stack:
         node = stack.pop()
-        if node.op is INPUT or node.op is STOP_GRADIENT:
+        if _may_be_leaf(node):
             owner = variables.get(node)
             leaf = None if owner is None else owner()
             if leaf is not None:
                 found.setdefault(id(leaf), (leaf, []))[1].append(node)
-            continue
+                continue
+            if node.op is STOP_GRADIENT:
+                continue
         for operand in node.inputs:
             if operand not in seen:
                 seen.add(operand)
                 stack.append(operand)
     return list(found.values())
+
+
+def _may_be_leaf(node: Node) -> bool:
+    """Whether it is data, a value that is cut off from its history, or read from one."""
+    op = node.op
+    if op is INPUT or op is STOP_GRADIENT:
+        return True
+    return bool(node.inputs) and node.inputs[0].op is STOP_GRADIENT
 
 
 def value_and_grad(

@@ -9,6 +9,7 @@ import numpy as np
 
 from needle_ir import ops
 from needle_ir.ir import DType, Node, capture_origin, inherit_origin, scope
+from needle_ir.ops.markers import cut
 from needle_ir.realize import sync
 from needle_ir.recording import guarded, host_scalar, no_grad
 from needle_ir.tensor import Tensor
@@ -129,8 +130,8 @@ class Optimizer:
             new, new_moments = self.update(parameter, gradient, moments)
             for name, moment in new_moments.items():
                 group.assign_moments(name, which, moment)
-            for p, part in zip(params, _unpack(new, params), strict=True):
-                p._assign(part)
+            for p, part in zip(params, _unpack(cut(new), params), strict=True):
+                p._assign(part, cut_off=True)
 
     def _learning_rate(self) -> Node:
         return host_scalar(lambda: self.lr, np.dtype(np.float32), "lr")

@@ -25,7 +25,7 @@ from needle_ir.ir import (
     is_floating,
 )
 from needle_ir.ops.build import DEFAULT_DTYPE, build
-from needle_ir.ops.markers import STOP_GRADIENT
+from needle_ir.ops.markers import cut
 from needle_ir.recording import state, variables
 
 # A graph that grows past this many nodes with nothing forcing it is run by itself.
@@ -135,7 +135,7 @@ class Tensor(Operators):
                 if operand._requires_grad:
                     needs_grad = grad_enabled
                     if not grad_enabled:
-                        node = build(STOP_GRADIENT, [node], {})
+                        node = cut(node)
                 inputs.append(node)
             elif isinstance(operand, np.ndarray | list | tuple):
                 try:
@@ -155,8 +155,11 @@ class Tensor(Operators):
             return trace.read(self)
         return self.node
 
-    def _assign(self, node: Node) -> None:
-        """Let this tensor be a new leaf whose array is that of `node`."""
+    def _assign(self, node: Node, cut_off: bool = False) -> None:
+        """Let this tensor be a new leaf whose array is that of `node`.
+
+        With `cut_off`, the node is read from a `stop_gradient` and by nobody else.
+        """
         trace = state.trace
         if trace is not None and id(self) not in trace.made:
             before = (self.node, self.is_leaf, self._history_freed)
@@ -166,7 +169,7 @@ class Tensor(Operators):
         if node.value is not None:
             self._set_leaf(input_node(node.type, self.name, value=node.value))
             return
-        self._set_leaf(build(STOP_GRADIENT, [node], {}))
+        self._set_leaf(node if cut_off else cut(node))
         if trace is None:
             self._register()
 
@@ -266,7 +269,7 @@ class Tensor(Operators):
         """The same values as a constant to every derivative."""
         if self.node.value is not None and state.trace is None:
             return Tensor._from_array(self.node.value)
-        return Tensor._from_node(build(STOP_GRADIENT, [self._read()], {}), False, is_leaf=True)
+        return Tensor._from_node(cut(self._read()), False, is_leaf=True)
 
     def realize(self) -> Self:
         """Compute the value now. Returns the tensor."""

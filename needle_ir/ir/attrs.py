@@ -17,7 +17,8 @@ class Attrs(Mapping[str, Any]):
     __slots__ = ("_hash", "_key", "_values")
 
     def __init__(self, values: Mapping[str, Any]):
-        self._values = {name: _frozen(values[name]) for name in sorted(values)}
+        names = values if len(values) < 2 else sorted(values)
+        self._values = {name: _frozen(values[name]) for name in names}
         self._key: tuple[Any, ...] | None = None
         self._hash: int | None = None
 
@@ -59,7 +60,8 @@ def _frozen(value: Any) -> Any:
 def _value_key(value: Any) -> Any:
     kind = type(value)
     if kind is float:
-        return (float, value.hex())
+        # Equality of floats is that of their bits but for zeros and NaN.
+        return (float, value) if value and value == value else (float, value.hex())
     if kind is tuple:
         return tuple(map(_value_key, value))
     if isinstance(value, np.ndarray | np.generic):

@@ -66,13 +66,8 @@ class Op:
         return f"<op {self.name}>"
 
 
-class Node(Operators):
-    """One operation and its one result. Frozen, and compared by identity.
-
-    `value` is the array that a node is known to have: a leaf's data, or the result after it was
-    computed. It is no part of the structure. `realize` and `forget` are the only changes that a
-    node ever sees, and no graph sees them: a graph's nodes have no values.
-    """
+class _Fields(Operators):
+    """The fields of a node, while they are filled."""
 
     __slots__ = ("__weakref__", "attrs", "inputs", "op", "origin", "type", "value")
 
@@ -83,21 +78,38 @@ class Node(Operators):
     origin: Origin | None
     value: Array | None
 
-    def __init__(
-        self,
+
+class Node(_Fields):
+    """One operation and its one result. Frozen, and compared by identity.
+
+    `value` is the array that a node is known to have: a leaf's data, or the result after it was
+    computed. It is no part of the structure. `realize` and `forget` are the only changes that a
+    node ever sees, and no graph sees them: a graph's nodes have no values.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
         op: Op,
         inputs: "tuple[Node, ...]",
         attrs: Attrs,
         type: TensorType,
         origin: Origin | None = None,
         value: Array | None = None,
-    ):
-        _set(self, "op", op)
-        _set(self, "inputs", inputs)
-        _set(self, "attrs", attrs)
-        _set(self, "type", type)
-        _set(self, "origin", origin)
-        _set(self, "value", value)
+    ) -> "Node":
+        """A node. Every recorded op makes one, so it is filled before it is frozen: to set the
+        fields of a frozen object takes five times as long.
+        """
+        fields = _new(_Fields)
+        fields.op = op
+        fields.inputs = inputs
+        fields.attrs = attrs
+        fields.type = type
+        fields.origin = origin
+        fields.value = value
+        fields.__class__ = cls
+        return fields  # type: ignore[return-value]
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a node is frozen: {name} can not be set")
@@ -136,6 +148,7 @@ class Node(Operators):
         return f"<{self.op.name}({operands}) : {self.type}>"
 
 
+_new = object.__new__
 _set = object.__setattr__
 
 

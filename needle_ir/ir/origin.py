@@ -49,13 +49,19 @@ def _line_of(code: CodeType, instruction: int) -> int:
     return code.co_firstlineno if line is None else line
 
 
-class _Ambient(threading.local):
-    """The scope that recording stands in, one per thread."""
+class _Scope(NamedTuple):
+    """Where recording stands: the module path, the phase, or the origin to inherit."""
 
-    module = ""
-    phase = "forward"
-    inherits = False
+    module: str = ""
+    phase: str = "forward"
+    inherits: bool = False
     inherited: Origin | None = None
+
+
+class _Ambient(threading.local):
+    """One per thread. One attribute: every recorded op reads it."""
+
+    scope = _Scope()
 
 
 _ambient = _Ambient()
@@ -67,52 +73,52 @@ def capture_origin() -> Origin | None:
     Inside `inherit_origin` it is the inherited one, otherwise the first frame outside of this
     package. None where there is no such frame.
     """
-    if _ambient.inherits:
-        return _ambient.inherited
+    module, phase, inherits, inherited = _ambient.scope
+    if inherits:
+        return inherited
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
         if id(code) not in _own_code:
             if not frame.f_globals.get("__name__", "").startswith(_PACKAGE):
-                return Origin(code, frame.f_lasti, _ambient.module, _ambient.phase)
+                return Origin(code, frame.f_lasti, module, phase)
             _own_code[id(code)] = code
         frame = frame.f_back
     return None
 
 
-class inherit_origin:  # noqa: N801 - a context manager reads like a function
-    """Give every node made inside the origin of the node it is made from."""
+class _Change:
+    """A context manager that stands in another scope."""
 
-    __slots__ = ("_origin", "_outer")
+    __slots__ = ("_inner", "_outer")
 
-    def __init__(self, origin: Origin | None, phase: str | None = None):
-        if origin is not None and phase is not None:
-            origin = origin._replace(phase=phase)
-        self._origin = origin
+    def __init__(self, inner: _Scope):
+        self._inner = inner
 
     def __enter__(self) -> None:
-        self._outer = (_ambient.inherits, _ambient.inherited)
-        _ambient.inherits, _ambient.inherited = True, self._origin
+        self._outer = _ambient.scope
+        _ambient.scope = self._inner
 
     def __exit__(self, *error: object) -> None:
-        _ambient.inherits, _ambient.inherited = self._outer
+        _ambient.scope = self._outer
 
 
-class scope:  # noqa: N801 - as above
-    """Record what is made inside under a module path, in a phase, or both."""
+def inherit_origin(origin: Origin | None, phase: str | None = None) -> _Change:
+    """Give every node made inside of the `with` the origin of the node it is made from."""
+    if origin is not None and phase is not None:
+        origin = origin._replace(phase=phase)
+    module, outer_phase, _, _ = _ambient.scope
+    return _Change(_Scope(module, outer_phase, True, origin))
 
-    __slots__ = ("_module", "_outer", "_phase")
 
-    def __init__(self, module: str | None = None, phase: str | None = None):
-        self._module = module
-        self._phase = phase
-
-    def __enter__(self) -> None:
-        self._outer = (_ambient.module, _ambient.phase)
-        if self._module is not None:
-            _ambient.module = self._module
-        if self._phase is not None:
-            _ambient.phase = self._phase
-
-    def __exit__(self, *error: object) -> None:
-        _ambient.module, _ambient.phase = self._outer
+def scope(module: str | None = None, phase: str | None = None) -> _Change:
+    """Record what is made inside of the `with` under a module path, in a phase, or both."""
+    outer_module, outer_phase, inherits, inherited = _ambient.scope
+    return _Change(
+        _Scope(
+            outer_module if module is None else module,
+            outer_phase if phase is None else phase,
+            inherits,
+            inherited,
+        )
+    )

@@ -53,8 +53,8 @@ def build(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Node:
     inputs: tuple[Node, ...] = ()
     try:
         inputs = _promote(op, operands)
-        types = tuple([node.type for node in inputs])
-        normal, result = _infer(op, types, Attrs(attrs) if attrs else NO_ATTRS)
+        key = Attrs(attrs) if attrs else NO_ATTRS
+        normal, result = _infer(op, key, *[node.type for node in inputs])
     except OpError as error:
         shown = ", ".join(_describe(x) for x in inputs or operands)
         raise type(error)(f"{op.name}({shown}): {error.reason}", capture_origin()) from None
@@ -62,7 +62,7 @@ def build(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Node:
 
 
 @lru_cache(maxsize=4096)
-def _infer(op: Op, types: tuple[TensorType, ...], attrs: Attrs) -> tuple[Attrs, TensorType]:
+def _infer(op: Op, attrs: Attrs, *types: TensorType) -> tuple[Attrs, TensorType]:
     """The attributes in normal form and the result's type. Training asks the same every step."""
     if op.normalize is not None:
         attrs = Attrs(op.normalize(*types, **attrs))
@@ -88,9 +88,10 @@ def _scalar_constant(dtype: DType, data: bytes) -> Node:
 
 
 def _promote(op: Op, operands: Sequence[Any]) -> tuple[Node, ...]:
-    if op.promotion is Promotion.NONE:
+    promotion = op.promotion
+    if promotion is Promotion.NONE:
         return tuple([x if isinstance(x, Node) else _literal(x) for x in operands])
-    if op.promotion is Promotion.COMMON and _of_one_dtype(operands):
+    if promotion is Promotion.COMMON and _of_one_dtype(operands):
         return tuple(operands)
     first = 1 if op.promotion is Promotion.BRANCHES else 0
     head, rest = operands[:first], operands[first:]
@@ -101,11 +102,15 @@ def _promote(op: Op, operands: Sequence[Any]) -> tuple[Node, ...]:
 
 def _of_one_dtype(operands: Sequence[Any]) -> bool:
     """Whether all are nodes of one dtype, which then need no promotion."""
-    first = operands[0]
-    if not isinstance(first, Node):
-        return False
-    dtype = first.type.dtype
-    return all(isinstance(x, Node) and x.type.dtype is dtype for x in operands)
+    dtype = None
+    for operand in operands:
+        if not isinstance(operand, Node):
+            return False
+        if dtype is None:
+            dtype = operand.type.dtype
+        elif operand.type.dtype is not dtype:
+            return False
+    return True
 
 
 def _common_dtype(op: Op, operands: Sequence[Any]) -> DType:

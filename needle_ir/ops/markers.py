@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from needle_ir.ir import DTypeError, Node, Op, ShapeError, TensorType, Trait, is_floating
+from needle_ir.ir import (
+    NO_ATTRS,
+    DTypeError,
+    Node,
+    Op,
+    ShapeError,
+    TensorType,
+    Trait,
+    capture_origin,
+    is_floating,
+)
 from needle_ir.ops.build import apply
 
 _MARKER = frozenset({Trait.MARKER})
@@ -63,6 +73,11 @@ def variable(x: Any) -> Any:
 def stop_gradient(x: Any) -> Any:
     """x, as a constant to every derivative."""
     return apply(STOP_GRADIENT, x)
+
+
+def cut(x: Node) -> Node:
+    """`stop_gradient` of a node at hand."""
+    return Node(STOP_GRADIENT, (x,), NO_ATTRS, x.type, capture_origin())
 
 
 def known(x: Any, value: Any) -> Any:
