@@ -54,23 +54,14 @@ class _Group:
         """Let the packed `new` be the moments of some parameters; those of the others stay."""
         if len(which) < len(self.params):
             parts = {i: self.moment(name, i) for i in range(len(self.params))}
-            parts |= zip(which, _unpack(new, [self.params[i] for i in which]), strict=True)
+            shapes = [self.params[i].shape for i in which]
+            parts |= zip(which, ops.unpack_all(new, shapes), strict=True)
             new = ops.pack(*parts.values())
         self._moments[name]._assign(new)
 
     def _part(self, packed: Node, i: int) -> Node:
         result: Node = ops.unpack(packed, start=self._starts[i], shape=self.params[i].shape)
         return result
-
-
-def _unpack(packed: Node, like: Iterable[Tensor]) -> list[Node]:
-    """What was packed, in the shapes of `like`."""
-    parts: list[Node] = []
-    start = 0
-    for tensor in like:
-        parts.append(ops.unpack(packed, start=start, shape=tensor.shape))
-        start += tensor.size
-    return parts
 
 
 class Optimizer:
@@ -130,7 +121,8 @@ class Optimizer:
             new, new_moments = self.update(parameter, gradient, moments)
             for name, moment in new_moments.items():
                 group.assign_moments(name, which, moment)
-            for p, part in zip(params, _unpack(cut(new), params), strict=True):
+            parts = ops.unpack_all(cut(new), [p.shape for p in params])
+            for p, part in zip(params, parts, strict=True):
                 p._assign(part, cut_off=True)
 
     def _learning_rate(self) -> Node:

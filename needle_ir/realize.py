@@ -120,9 +120,9 @@ def canonicalize(
     behind them, because derivatives flow through them: then it starts again and does.
     """
     pending = _walk(outputs, effects, unused, follow_known=False)
-    if any(node.op is GRAD for node in pending.index) and any(
-        leaf.op not in (INPUT, STOP_GRADIENT) for leaf in pending.leaves
-    ):
+    if any(
+        leaf.op is not INPUT and leaf.op is not STOP_GRADIENT for leaf in pending.leaves
+    ) and any(node.op is GRAD for node in pending.index):
         pending = _walk(outputs, effects, unused, follow_known=True)
     return pending
 
@@ -133,6 +133,12 @@ def _walk(
     index: dict[Node, int] = {}
     rows: list[Hashable] = []
     leaves: list[Node] = []
+
+    def is_leaf(node: Node) -> bool:
+        if node.op is INPUT:
+            return True
+        return node.value is not None and (not follow_known or node.op is STOP_GRADIENT)
+
     entered: set[Node] = set()
     stack = [*reversed(unused), *reversed(outputs), *reversed(effects)]
     while stack:
@@ -140,24 +146,25 @@ def _walk(
         if node in index:
             stack.pop()
             continue
-        is_known = node.value is not None or node.op is INPUT
-        opaque = is_known and not (follow_known and node.op not in (INPUT, STOP_GRADIENT))
-        if not opaque and node not in entered:
+        if is_leaf(node):
+            stack.pop()
+            index[node] = len(index)
+            rows.append(node.type)
+            leaves.append(node)
+            continue
+        if node not in entered:
             entered.add(node)
             waiting = [operand for operand in node.inputs if operand not in index]
             if waiting:
-                stack.extend(reversed(waiting))
+                stack += reversed(waiting)
                 continue
         stack.pop()
-        if is_known:
-            leaves.append(node)
-        if opaque:
-            rows.append(node.type)
-        elif is_known:
-            rows.append(("known", node_key(node, index)))
-        else:
-            rows.append(node_key(node, index))
+        row = node_key(node, index)
         index[node] = len(index)
+        if node.value is not None:
+            leaves.append(node)
+            row = ("known", row)
+        rows.append(row)
     return Pending(leaves, list(outputs), effects, unused, index, rows, follow_known)
 
 

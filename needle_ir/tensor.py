@@ -93,8 +93,19 @@ class Tensor(Operators):
         """The handle on an array that nobody else holds, without a copy."""
         node = input_node(TensorType(array.shape, array.dtype), value=array)
         tensor = cls._from_node(node, requires_grad, is_leaf=True)
-        tensor._set_leaf(node)
+        if requires_grad:
+            tensor._set_leaf(node)
         return tensor
+
+    def _assign_array(self, array: Array) -> None:
+        """Let this tensor be a new leaf with an array of its type that nobody else holds."""
+        node = input_node(self.node.type, self.name, value=array)
+        if state.trace is not None:
+            self._assign(node)
+            return
+        self.is_leaf = True
+        self._history_freed = False
+        self._set_leaf(node)
 
     def _register(self) -> None:
         state.pending.append(ref(self))

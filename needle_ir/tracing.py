@@ -93,7 +93,7 @@ class Recording:
         ]
         for target in self.data_writes:
             tensor = arguments[target] if isinstance(target, int) else target
-            tensor._assign(Tensor._from_array(next(results)).node)
+            tensor._assign_array(next(results))
         for target in self.grad_writes:
             tensor = arguments[target] if isinstance(target, int) else target
             tensor.grad = Tensor._from_array(next(results))

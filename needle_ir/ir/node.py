@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,14 @@ class _Fields(Operators):
     value: Array | None
 
 
+# Setters of the slots. object.__setattr__ does the same and takes three times as long.
+_new = object.__new__
+_set_attrs = _Fields.attrs.__set__  # type: ignore[attr-defined]
+_set_inputs = _Fields.inputs.__set__  # type: ignore[attr-defined]
+_set_op = _Fields.op.__set__  # type: ignore[attr-defined]
+_set_value = _Fields.value.__set__  # type: ignore[attr-defined]
+
+
 class Node(_Fields):
     """One operation and its one result. Frozen, and compared by identity.
 
@@ -119,13 +128,13 @@ class Node(_Fields):
 
     def realize(self, value: Array) -> None:
         """Record the array that this node was computed to be."""
-        _set(self, "value", value)
+        _set_value(self, value)
 
     def forget(self, name: str | None = None) -> None:
         """Make a node whose value is known a leaf, so that what it was computed from can go."""
-        _set(self, "op", INPUT)
-        _set(self, "inputs", ())
-        _set(self, "attrs", NO_ATTRS if name is None else Attrs({"name": name}))
+        _set_op(self, INPUT)
+        _set_inputs(self, ())
+        _set_attrs(self, _name_attrs(name))
 
     def with_inputs(self, inputs: "tuple[Node, ...]") -> "Node":
         """This node over other inputs of the same types; the node itself where they are its own."""
@@ -148,16 +157,17 @@ class Node(_Fields):
         return f"<{self.op.name}({operands}) : {self.type}>"
 
 
-_new = object.__new__
-_set = object.__setattr__
-
-
 def _leaf_type(*types: TensorType, **attrs: Any) -> TensorType:
     raise AssertionError("the type of a leaf is given, not inferred")
 
 
 INPUT = Op(name="input", infer=_leaf_type)
 CONSTANT = Op(name="constant", infer=_leaf_type)
+
+
+@lru_cache(maxsize=4096)
+def _name_attrs(name: str | None) -> Attrs:
+    return NO_ATTRS if name is None else Attrs({"name": name})
 
 
 def input_node(
@@ -167,8 +177,7 @@ def input_node(
     value: Array | None = None,
 ) -> Node:
     """A leaf whose array is given when the graph runs. `name` is what the text form calls it."""
-    attrs = NO_ATTRS if name is None else Attrs({"name": name})
-    return Node(INPUT, (), attrs, type, origin, value)
+    return Node(INPUT, (), _name_attrs(name), type, origin, value)
 
 
 def constant_node(value: Array, origin: Origin | None = None) -> Node:

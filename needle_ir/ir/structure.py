@@ -26,7 +26,7 @@ def node_key(node: Node, index: dict[Node, int]) -> Hashable:
     """What one node contributes to a structural key; `index` numbers the nodes before it."""
     if node.op is INPUT:
         return node.type
-    return (node.op, node.attrs.key, *[index[operand] for operand in node.inputs])
+    return (node.op, node.attrs, *[index[operand] for operand in node.inputs])
 
 
 def structurally_equal(a: Graph, b: Graph) -> bool:

@@ -93,7 +93,7 @@ from needle_ir.ops.neural import (
     one_hot,
     softmax_loss,
 )
-from needle_ir.ops.packing import pack, unpack
+from needle_ir.ops.packing import pack, unpack, unpack_all
 from needle_ir.ops.random import random_normal, random_uniform
 from needle_ir.ops.reduction import logsumexp, max, mean, min, sum, var
 from needle_ir.ops.shape import broadcast_to, permute, reshape
@@ -223,6 +223,7 @@ __all__ = [
     "transpose",
     "tuple_get_item",
     "unpack",
+    "unpack_all",
     "unslice",
     "var",
     "variable",
