@@ -11,6 +11,7 @@ from needle_ir.passes.autodiff import Autodiff, NotDifferentiableError, backward
 from needle_ir.passes.cse import CSE
 from needle_ir.passes.dce import DCE
 from needle_ir.passes.fold import Evaluate, Fold
+from needle_ir.passes.horizontal import Horizontal
 from needle_ir.passes.instruments import Record, Stage, Verify
 from needle_ir.passes.lower import Lower
 from needle_ir.passes.memory import make_plan, plan_memory
@@ -22,7 +23,7 @@ from needle_ir.passes.stabilize import Stabilize
 
 DEFAULT_PIPELINE = (
     "lower{keep_vjp=true}, fold, simplify, cse, stabilize, autodiff, "
-    "lower, fold, simplify, cse, dce"
+    "lower, fold, simplify, cse, dce, horizontal"
 )
 
 
@@ -33,6 +34,7 @@ def pass_table(evaluate: Evaluate) -> Mapping[str, Callable[..., Pass]]:
         "cse": CSE,
         "dce": DCE,
         "fold": partial(Fold, evaluate),
+        "horizontal": Horizontal,
         "lower": Lower,
         "simplify": Simplify,
         "stabilize": Stabilize,
@@ -45,6 +47,7 @@ __all__ = [
     "DEFAULT_PIPELINE",
     "Autodiff",
     "Fold",
+    "Horizontal",
     "Lower",
     "NotDifferentiableError",
     "Pattern",

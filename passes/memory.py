@@ -4,6 +4,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable
 
 from needle_ir.ir import CONSTANT, INPUT, Graph, Node, Place, Plan, Slot, Step, Trait, aligned
+from needle_ir.ops.packing import PACK, UNPACK
 from needle_ir.passes.schedule import schedule
 
 
@@ -17,27 +18,40 @@ def plan_memory(graph: Graph, order: tuple[Node, ...]) -> Plan:
 
     Intermediate results live in the arena, best fit, from the step that computes them to the last
     step that reads them or a view of them. An elementwise result takes the place of an operand
-    that dies with it. What the caller gets is allocated anew in every run.
+    that dies with it. What the caller gets is allocated anew in every run. What is packed is
+    computed in its place in the packed array, and outputs that share an array out among them are
+    views of it, so that neither is copied.
     """
     leaves = [node for node in graph.nodes if node.op in (INPUT, CONSTANT)]
     values = (*leaves, *order)
     index = {node: i for i, node in enumerate(values)}
     step_of = {node: i for i, node in enumerate(order)}
     places = _places(graph, values)
+    inside = _packed_in_place(graph, order, places)
     owner = _owners(values, places)
     end = _last_uses(graph, order, owner)
+    # A packed array's memory is in use as long as that of any of its parts.
+    begin = {node: step_of.get(node, 0) for node in values}
+    for part, (whole, _) in inside.items():
+        begin[whole] = min(begin[whole], begin[part])
+        end[whole] = max(end[whole], end[part])
 
     arena = _Arena()
     dying: dict[int, list[Node]] = {}
     for node in order:
-        if places[node] is Place.ARENA:
+        if places[node] is Place.ARENA and node not in inside:
             dying.setdefault(end[node], []).append(node)
 
     offsets: dict[Node, int] = {}
     for step, node in enumerate(order):
         free_now = dying.get(step, [])
-        if places[node] is Place.ARENA:
-            heir_of = _in_place(node, free_now, offsets)
+        if node in inside:
+            whole, start = inside[node]
+            if places[whole] is Place.ARENA and whole not in offsets:
+                offsets[whole] = arena.allocate(whole.type.nbytes)
+            offsets[node] = offsets.get(whole, 0) + start
+        elif places[node] is Place.ARENA and node not in offsets:
+            heir_of = _in_place(node, free_now, offsets, inside)
             if heir_of is None:
                 offsets[node] = arena.allocate(node.type.nbytes)
             else:
@@ -51,9 +65,10 @@ def plan_memory(graph: Graph, order: tuple[Node, ...]) -> Plan:
             node=node,
             place=places[node],
             nbytes=node.type.nbytes,
-            start=step_of.get(node, 0),
+            start=begin[node],
             end=end[owner[node]],
             offset=offsets.get(node),
+            inside=index[inside[node][0]] if node in inside else None,
         )
         for node in values
     ]
@@ -69,6 +84,7 @@ def plan_memory(graph: Graph, order: tuple[Node, ...]) -> Plan:
 
 def _places(graph: Graph, values: Iterable[Node]) -> dict[Node, Place]:
     outputs = set(graph.outputs)
+    shared = _shared_out(graph)
     places: dict[Node, Place] = {}
     contiguous: dict[Node, bool] = {}
     for node in values:
@@ -77,8 +93,10 @@ def _places(graph: Graph, values: Iterable[Node]) -> dict[Node, Place]:
             places[node] = Place.INPUT
         elif node.op is CONSTANT:
             places[node] = Place.CONSTANT
-        elif node in outputs:
+        elif node in shared:
             places[node] = Place.OUTPUT
+        elif node in outputs:
+            places[node] = Place.VIEW if _is_share(node, shared) else Place.OUTPUT
         elif node.op.has(Trait.VIEW):
             dense = node.op.has(Trait.DENSE)
             if dense and not contiguous[node.inputs[0]]:
@@ -89,6 +107,70 @@ def _places(graph: Graph, values: Iterable[Node]) -> dict[Node, Place]:
         else:
             places[node] = Place.ARENA
     return places
+
+
+def _shared_out(graph: Graph) -> set[Node]:
+    """The computed arrays that outputs unpack among them, each element into one output.
+
+    The caller gets views of them: nobody else sees those bytes, and none are kept for nothing.
+    """
+    outputs = dict.fromkeys(graph.outputs)
+    shares: dict[Node, list[Node]] = {}
+    for node in outputs:
+        if node.op is UNPACK:
+            shares.setdefault(node.inputs[0], []).append(node)
+    return {
+        whole
+        for whole, parts in shares.items()
+        if whole not in outputs
+        and whole.op not in (INPUT, CONSTANT)
+        and not whole.op.has(Trait.VIEW)
+        and _cover(whole, parts)
+    }
+
+
+def _cover(whole: Node, parts: list[Node]) -> bool:
+    position = 0
+    for start, size in sorted([(x.attrs["start"], x.type.size) for x in parts]):
+        if start != position:
+            return False
+        position += size
+    return position == whole.type.size
+
+
+def _is_share(node: Node, shared: set[Node]) -> bool:
+    return node.op is UNPACK and node.inputs[0] in shared
+
+
+def _packed_in_place(
+    graph: Graph, order: Iterable[Node], places: dict[Node, Place]
+) -> dict[Node, tuple[Node, int]]:
+    """The values that are computed inside of the array that packs them, and at which byte there.
+
+    Where a part is an output, the packed array is allocated with it in every run, and the caller
+    gets a view of it. That array must not be an output as well, nor shared out already.
+    """
+    outputs = set(graph.outputs)
+    inside: dict[Node, tuple[Node, int]] = {}
+    for whole in order:
+        if whole.op is not PACK:
+            continue
+        given = places[whole] is Place.OUTPUT
+        position = 0
+        for part in whole.inputs:
+            own = places[part] is Place.ARENA or (part in outputs and places[part] is Place.OUTPUT)
+            if own and part not in inside and part.op is not PACK and part.type.size:
+                if part in outputs and not given:
+                    places[whole] = Place.OUTPUT
+                if part not in outputs or not given:
+                    inside[part] = (whole, position)
+            position += part.type.nbytes
+        # A part follows its array out of the arena.
+        if places[whole] is Place.OUTPUT:
+            for part in whole.inputs:
+                if part in inside and inside[part][0] is whole:
+                    places[part] = Place.OUTPUT
+    return inside
 
 
 def _owners(values: Iterable[Node], places: dict[Node, Place]) -> dict[Node, Node]:
@@ -111,18 +193,23 @@ def _last_uses(graph: Graph, order: tuple[Node, ...], owner: dict[Node, Node]) -
     return end
 
 
-def _in_place(node: Node, dying: list[Node], offsets: dict[Node, int]) -> Node | None:
+def _in_place(
+    node: Node,
+    dying: list[Node],
+    offsets: dict[Node, int],
+    inside: dict[Node, tuple[Node, int]],
+) -> Node | None:
     """The operand that `node` may overwrite: it dies now, has the same type, and is read itself.
 
     A view among the operands may read the memory in another order, so an operand that is read
-    through one as well keeps its memory.
+    through one as well keeps its memory, and so does one that holds another operand.
     """
     if not node.op.has(Trait.ELEMENTWISE):
         return None
     for operand in node.inputs:
         if operand in dying and operand in offsets and operand.type == node.type:
             others = [x for x in node.inputs if x is not operand]
-            if not any(x.op.has(Trait.VIEW) for x in others):
+            if not any(x.op.has(Trait.VIEW) or x in inside for x in others):
                 return operand
     return None
 

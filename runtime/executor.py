@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from needle_ir.ir import ALIGNMENT, Array, Node, Place, Plan
-from needle_ir.runtime.kernels import VIEWS, Kernel, make_kernel
+from needle_ir.ops.packing import PACK
+from needle_ir.runtime.kernels import VIEWS, Kernel, make_kernel, pack_the_rest
 
 # Puts something around a kernel: a counter, a timer.
 Wrap = Callable[[Node, Kernel], Kernel]
@@ -46,7 +47,7 @@ class _Code:
     """The generated function, while it is written."""
 
     def __init__(self, plan: Plan, wrap: Wrap | None):
-        self.bound: dict[str, Any] = {"empty": np.empty}
+        self.bound: dict[str, Any] = {"empty": np.empty, "ndarray": np.ndarray}
         self._plan = plan
         self._wrap = wrap
         self._arena = np.empty(plan.arena_bytes + ALIGNMENT, np.uint8)
@@ -89,23 +90,38 @@ class _Code:
         )
 
     def _step(self, number: int, node: Node, inputs: tuple[int, ...], output: int) -> list[str]:
-        place = self._plan.slots[output].place
-        operands = [self._names[i] for i in inputs]
-        if place is Place.VIEW:
+        if self._plan.slots[output].place is Place.VIEW:
             return self._view(number, node, inputs[0], output)
-        lines = []
-        if place is Place.ARENA:
-            self._names[output] = self._arena_array(output)
-        else:
-            self._names[output] = f"o{output}"
-            self.bound[f"shape{output}"] = node.shape
-            self.bound[f"dtype{output}"] = node.dtype
-            lines.append(f"o{output} = empty(shape{output}, dtype{output})")
+        lines = self._allocation(output)
+        operands = [self._names[i] for i in inputs]
         kernel = make_kernel(node)
+        if node.op is PACK:
+            in_place = self._plan.in_place(self._plan.steps[number])
+            if all(in_place):
+                return lines
+            if any(in_place):
+                kernel = pack_the_rest(node, in_place)
         name = f"{node.op.name}{number}"
         self.bound[name] = self._wrap(node, kernel) if self._wrap else kernel
         lines.append(f"{name}({', '.join([*operands, self._names[output]])})")
         return lines
+
+    def _allocation(self, output: int) -> list[str]:
+        """The lines that make the array of a slot, where it is not there yet."""
+        slot = self._plan.slots[output]
+        if output in self._names:
+            return []
+        if slot.place is Place.ARENA:
+            self._names[output] = self._arena_array(output)
+            return []
+        name = self._names[output] = f"o{output}"
+        self.bound[f"shape{output}"] = slot.node.shape
+        self.bound[f"dtype{output}"] = slot.node.dtype
+        if slot.inside is None:
+            return [f"{name} = empty(shape{output}, dtype{output})"]
+        lines = self._allocation(slot.inside)
+        whole = self._names[slot.inside]
+        return [*lines, f"{name} = ndarray(shape{output}, dtype{output}, {whole}, {slot.offset})"]
 
     def _view(self, number: int, node: Node, base: int, output: int) -> list[str]:
         look = VIEWS[node.op.name](node)

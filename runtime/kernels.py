@@ -5,7 +5,7 @@ result's, which it fills. Attributes are prepared here, once, not in every call.
 elementwise op may be given one of its operands as its result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -178,11 +178,43 @@ def _concatenate(node: Node) -> Kernel:
     return concatenate
 
 
+def _pack(node: Node) -> Kernel:
+    def pack(*xs_and_out: Array) -> None:
+        *xs, out = xs_and_out
+        np.concatenate(xs, None, out)
+
+    return pack
+
+
+def pack_the_rest(node: Node, in_place: Sequence[bool]) -> Kernel:
+    """The kernel of a pack some of whose operands are in their place in the result already."""
+    moves = []
+    start = 0
+    for i, x in enumerate(node.inputs):
+        if not in_place[i]:
+            moves.append((i, start, start + x.type.size, x.shape))
+        start += x.type.size
+
+    def pack(*xs_and_out: Array) -> None:
+        out = xs_and_out[-1]
+        for i, start, stop, shape in moves:
+            np.copyto(out[start:stop].reshape(shape), xs_and_out[i])
+
+    return pack
+
+
+def _unpack(node: Node) -> Callable[[Array], Array]:
+    start, shape = node.attrs["start"], node.attrs["shape"]
+    stop = start + node.type.size
+    return lambda x: x.reshape(-1)[start:stop].reshape(shape)
+
+
 # How a view op looks at its operand: array in, array out, no data moved.
 VIEWS: dict[str, Callable[[Node], Callable[[Array], Array]]] = {
     "reshape": lambda node: partial(np.reshape, shape=node.attrs["shape"]),
     "transpose": lambda node: partial(np.transpose, axes=node.attrs["permutation"]),
     "slice": _slice,
+    "unpack": _unpack,
     "broadcast_to": lambda node: partial(np.broadcast_to, shape=node.attrs["shape"]),
 }
 
@@ -222,6 +254,7 @@ KERNELS: KernelTable = {
     "scatter_add": _scatter_add,
     "unslice": _unslice,
     "concatenate": _concatenate,
+    "pack": _pack,
     "random_uniform": _random_uniform,
     "random_normal": _random_normal,
     **{name: _view(make_view) for name, make_view in VIEWS.items()},

@@ -31,8 +31,10 @@ class Slot:
     """The array of one value.
 
     `offset` is its place in the arena in bytes, None elsewhere. `start` and `end` are the first
-    and the last step at which it must keep its contents; `end` is the number of steps where the
-    caller gets it.
+    and the last step at which its memory is in use; `end` is the number of steps where the caller
+    gets it. `inside` is the number of the slot that packs this value, where it is computed in its
+    place there: then it has no memory of its own, and `offset` counts from the start of the arena,
+    or of the packed array where that is allocated in every run.
     """
 
     node: Node
@@ -41,6 +43,7 @@ class Slot:
     start: int
     end: int
     offset: int | None = None
+    inside: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +77,25 @@ class Plan:
         """The arena's size if every value in it had its own memory."""
         return sum(aligned(slot.nbytes) for slot in self.slots if slot.place is Place.ARENA)
 
+    def in_place(self, step: Step) -> tuple[bool, ...]:
+        """For a step that packs, which of its operands are in their place already."""
+        flags = []
+        result = self.slots[step.output]
+        position = result.offset or 0
+        for number in step.inputs:
+            slot = self.slots[number]
+            flags.append(slot.inside == step.output and slot.offset == position)
+            position += slot.nbytes
+        return tuple(flags)
+
     def alive_at(self, step: int) -> list[Slot]:
         """The slots of the arena that hold a value while `step` runs."""
-        return [s for s in self.slots if s.place is Place.ARENA and s.start <= step <= s.end]
+        return [s for s in self._arena if s.start <= step <= s.end]
+
+    @cached_property
+    def _arena(self) -> list[Slot]:
+        """The slots with memory of their own in the arena."""
+        return [s for s in self.slots if s.place is Place.ARENA and s.inside is None]
 
     @cached_property
     def peak(self) -> tuple[int, int]:
@@ -84,7 +103,7 @@ class Plan:
 
         At the step that computes in place, operand and result are the same bytes.
         """
-        arena = [slot for slot in self.slots if slot.place is Place.ARENA]
+        arena = self._arena
         handed_over = {(s.offset, s.nbytes, s.end) for s in arena if s.start < s.end}
         change = [0] * (len(self.steps) + 2)
         for slot in arena:
@@ -108,6 +127,8 @@ class Plan:
             place = slot.place.value
             if slot.offset is not None:
                 place += f" {slot.offset}..{slot.offset + slot.nbytes}"
+            if slot.inside is not None:
+                place += f" in {names[self.slots[slot.inside].node]}"
             kernel = f"{node.op.name} {{{attrs}}}" if attrs else node.op.name
             operands = ", ".join(names[self.slots[i].node] for i in step.inputs)
             rows.append((str(number), kernel, operands, names[node], place, str(node.type)))

@@ -39,11 +39,12 @@ for _module in (
     linalg,
     indexing,
     joining,
+    packing,
     random,
     markers,
 ):
     PRIMITIVES |= _ops_of(_module)
 
 COMPOSITES: dict[str, Op] = {}
-for _module in (neural, packing, updates):
+for _module in (neural, updates):
     COMPOSITES |= _composites_of(_module)

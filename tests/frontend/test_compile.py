@@ -5,6 +5,9 @@ import pytest
 
 import needle_ir as ndl
 from needle_ir import Tensor, nn
+from needle_ir.passes import DEFAULT_PIPELINE
+
+LAST = DEFAULT_PIPELINE.rpartition(", ")[2]
 
 
 def test_the_text_of_a_traced_function():
@@ -75,8 +78,9 @@ def test_what_is_unused_stays_visible_until_dce():
     assert ndl.trace(wasteful, Tensor([1.0])).count("exp") == 1
     counts = {stage.name: stage.graph.count("exp") for stage in compiled.stages}
     assert counts["recorded"] == 1
-    assert compiled.stages[-2].graph.count("exp") == 1
-    assert compiled.stages[-1].name == "dce"
+    names = list(counts)
+    assert counts[names[names.index("dce") - 1]] == 1
+    assert counts["dce"] == 0
     assert compiled.graph.count("exp") == 0
     assert " = log(%" in str(compiled.stages[0].graph)
     assert " = log(%" not in str(compiled.graph)
@@ -87,7 +91,7 @@ def test_a_compiled_function():
     result = compiled(Tensor([5.0, 6.0]), 3.0)
     np.testing.assert_array_equal(result["y"].numpy(), [15, 18])
     assert result["k"] == 3
-    assert [compiled.stages[0].name, compiled.stages[-1].name] == ["recorded", "dce"]
+    assert [compiled.stages[0].name, compiled.stages[-1].name] == ["recorded", LAST]
     assert compiled.graph is compiled.stages[-1].graph
     assert compiled.plan.graph is compiled.graph
     assert "def run(" in compiled.source
@@ -142,7 +146,7 @@ def test_record_passes_keeps_what_was_compiled_inside():
     with ndl.record_passes() as record:
         (Tensor([1.0, 2.0]) + 1).sum().item()
     assert record.stages[0].graph.count("sum") == 1
-    assert record.stages[-1].name == "dce"
+    assert record.stages[-1].name == LAST
     stages = list(record.stages)
     (Tensor([1.0, 2.0]) * 5).sum().item()
     assert record.stages == stages

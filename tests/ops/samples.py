@@ -351,6 +351,28 @@ INDEXING = [
             (((3,),), 0),
         ]
     ],
+    *[
+        Sample(
+            "pack",
+            tuple(uniform(*shape, seed=i) for i, shape in enumerate(shapes)),
+            lambda *xs: np.array([number for x in xs for number in x.flat]),
+        )
+        for shapes in [((2, 3), (1,), (2, 1)), ((), (3,)), ((2, 2),)]
+    ],
+    *[
+        Sample(
+            "unpack",
+            (uniform(*old),),
+            lambda x, start, shape: np.reshape([*x.flat][start : start + math.prod(shape)], shape),
+            {"start": start, "shape": shape},
+        )
+        for old, start, shape in [
+            ((6,), 1, (2, 2)),
+            ((2, 3), 2, (4,)),
+            ((2, 3), 5, ()),
+            ((2, 3), 0, [3, 2]),
+        ]
+    ],
 ]
 
 CONTRACTIONS = [
@@ -448,18 +470,6 @@ COMPOSITES = [
         np.float32,
     ),
     Sample("softmax_loss", (uniform(3, 4), np.array([3, 0, 2], np.int8)), softmax_loss),
-    Sample(
-        "pack",
-        (uniform(2, 3), uniform(4, seed=1), np.array(0.5)),
-        lambda *xs: np.concatenate([x.ravel() for x in xs]),
-    ),
-    Sample(
-        "unpack",
-        (uniform(9),),
-        lambda flat, start, shape: flat[start : start + 6].reshape(shape),
-        {"start": 2, "shape": (2, 3)},
-    ),
-    Sample("unpack", (uniform(3),), lambda flat, start, shape: flat[2], {"start": 2, "shape": ()}),
     Sample(
         "moving_average",
         (uniform(4), uniform(4, seed=1)),

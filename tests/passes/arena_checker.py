@@ -56,16 +56,50 @@ def _places(plan: Plan) -> list[str]:
             found.append(f"slot {number} is a leaf in the place {slot.place.value}")
         if leaf is None and slot.place in GIVEN:
             found.append(f"slot {number} is computed and has the place {slot.place.value}")
-        if (slot.place is Place.ARENA) != (slot.offset is not None):
+        if (slot.place is Place.ARENA or slot.inside is not None) != (slot.offset is not None):
             found.append(f"slot {number} has an offset and no place in the arena, or none in it")
-        elif slot.offset is not None:
+        elif slot.place is Place.ARENA and slot.offset is not None:
             if slot.offset < 0 or slot.offset + slot.nbytes > plan.arena_bytes:
                 found.append(f"slot {number} lies outside of the arena")
-            if slot.offset % 64:
+            if slot.offset % (slot.node.dtype.itemsize if slot.inside is not None else 64):
                 found.append(f"slot {number} is not aligned")
-    for number in plan.outputs:
-        if plan.slots[number].place in (Place.ARENA, Place.VIEW):
+        if slot.inside is not None and not _is_part(plan, number, slot.inside):
+            found.append(f"slot {number} is not where slot {slot.inside} packs it")
+    return [*found, *_handed_out(plan)]
+
+
+def _is_part(plan: Plan, number: int, whole: int) -> bool:
+    """Whether the slot holds an operand of a pack, at that operand's place in the result."""
+    part, result = plan.slots[number], plan.slots[whole]
+    if result.node.op.name != "pack" or result.place is not part.place or result.inside is not None:
+        return False
+    position = result.offset or 0
+    places = []
+    for operand in result.node.inputs:
+        places.append((operand, position))
+        position += operand.type.nbytes
+    return (part.node, part.offset) in places
+
+
+def _handed_out(plan: Plan) -> list[str]:
+    """What the caller gets is allocated in this run, and no two outputs share a byte of it."""
+    found = []
+    steps = {step.output: step for step in plan.steps}
+    taken: dict[int, list[tuple[int, int, int]]] = {}
+    for number in dict.fromkeys(plan.outputs):
+        slot = plan.slots[number]
+        memory, start = number, 0
+        if slot.place is Place.VIEW and slot.node.op.name == "unpack":
+            memory = steps[number].inputs[0]
+            start = slot.node.attrs["start"] * slot.node.dtype.itemsize
+        elif slot.inside is not None:
+            memory, start = slot.inside, slot.offset or 0
+        if plan.slots[memory].place in (Place.ARENA, Place.VIEW):
             found.append(f"output {number} would be overwritten by the next run")
+        for other, first, last in taken.setdefault(memory, []):
+            if start < last and first < start + slot.nbytes:
+                found.append(f"outputs {other} and {number} share memory")
+        taken[memory].append((number, start, start + slot.nbytes))
     return found
 
 
@@ -98,16 +132,24 @@ def _lifetimes(plan: Plan) -> list[str]:
         for i in (*step.inputs, step.output):
             last[memory[i]] = number
 
-    arena = [i for i in writer if slots[i].offset is not None]
+    # An array that holds a part before it is packed is in use from then on.
+    first, final = dict(writer), dict(last)
+    for i, slot in enumerate(slots):
+        if slot.inside is not None:
+            first[slot.inside] = min(first[slot.inside], writer[i])
+            final[slot.inside] = max(final[slot.inside], last[i])
+    arena = [i for i in writer if slots[i].place is Place.ARENA and slots[i].offset is not None]
     for i in arena:
-        if (slots[i].start, slots[i].end) != (writer[i], last[i]):
+        if (slots[i].start, slots[i].end) != (first[i], final[i]):
             found.append(f"slot {i} is said to live from {slots[i].start} to {slots[i].end}")
-    for i in {*plan.outputs} & writer.keys():
-        if (slots[i].start, slots[i].end) != (writer[i], len(plan.steps)):
+    for i in {memory[i] for i in plan.outputs} & writer.keys():
+        if (slots[i].start, slots[i].end) != (first[i], len(plan.steps)):
             found.append(f"output {i} is not kept for the caller")
     for a, b in combinations(sorted(arena, key=writer.__getitem__), 2):
         if not _share_bytes(plan, a, b) or writer[b] > last[a]:
             continue
+        if slots[a].inside == b:
+            continue  # the same bytes, in their place
         if writer[b] < last[a]:
             found.append(f"slots {a} and {b} share bytes at step {writer[b]}, both alive")
         elif not _in_place(plan, writer[b], a, memory):
@@ -127,7 +169,7 @@ def _in_place(plan: Plan, number: int, operand: int, memory: dict[int, int]) -> 
     """Whether the step may write over `operand`: element by element, exactly on top of it."""
     step = plan.steps[number]
     old, new = plan.slots[operand], plan.slots[step.output]
-    readers = [i for i in step.inputs if memory[i] == operand]
+    readers = [i for i in step.inputs if operand in (memory[i], plan.slots[memory[i]].inside)]
     return (
         step.node.op.has(Trait.ELEMENTWISE)
         and old.node.type == new.node.type

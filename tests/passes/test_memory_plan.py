@@ -50,7 +50,7 @@ def test_a_training_step(pipeline: str | None) -> None:
 
 
 def test_the_order_given_is_the_order_of_the_steps() -> None:
-    graph = optimized(training_step()[0])
+    graph = optimized(training_step()[0], "autodiff, lower")
     order = tuple(node for node in graph.nodes if node.op not in (INPUT, CONSTANT))
     assert order != schedule(graph)
     plan = plan_memory(graph, order)
@@ -362,3 +362,131 @@ def _swapped_operands(plan: Plan) -> Plan:
 @pytest.mark.parametrize(("fault", "message"), FAULTS.values(), ids=list(FAULTS))
 def test_a_planted_fault_is_found(fault: Callable[[Plan], Plan], message: str) -> None:
     assert any(message in problem for problem in problems(fault(sound())))
+
+
+# Packed in place, and shared out ------------------------------------------------------------------
+
+
+def _packed(more: Callable[[list[Node], Node], list[Node]]) -> Plan:
+    x = arg("x", 6)
+    parts = [ops.exp(x), ops.tanh(x), ops.sqrt(x)]
+    whole = ops.pack(*parts)
+    plan = make_plan(Graph([x], more(parts, whole)))
+    assert problems(plan) == []
+    return plan
+
+
+def _in_place(plan: Plan) -> tuple[bool, ...]:
+    (step,) = [step for step in plan.steps if step.node.op.name == "pack"]
+    return plan.in_place(step)
+
+
+PACKED: dict[str, tuple[Callable[[list[Node], Node], list[Node]], tuple[bool, ...]]] = {
+    "read no more": (lambda parts, whole: [ops.sum(whole)], (True, True, True)),
+    "read later": (
+        lambda parts, whole: [ops.sum(-whole) * parts[1]],
+        (True, True, True),
+    ),
+    "beside a part": (
+        lambda parts, whole: [ops.sum(ops.unpack(-whole, 6, (6,)) + parts[1])],
+        (True, True, True),
+    ),
+    "an output": (lambda parts, whole: [whole], (True, True, True)),
+    "parts are outputs": (lambda parts, whole: [parts[2], ops.sum(whole)], (True, True, True)),
+    "an output as its parts are": (lambda parts, whole: [parts[2], whole], (True, True, False)),
+    "shared out": (
+        lambda parts, whole: [ops.unpack(whole, 6, (2, 6)), ops.unpack(whole, 0, (6,))],
+        (True, True, True),
+    ),
+    "shared out in part": (
+        lambda parts, whole: [ops.unpack(whole, 6, (6,)), ops.unpack(whole, 0, (6,))],
+        (True, True, True),
+    ),
+    "shared out twice": (
+        lambda parts, whole: [ops.unpack(whole, 0, (18,)), ops.unpack(whole, 6, (6,))],
+        (True, True, True),
+    ),
+}
+
+
+@pytest.mark.parametrize(("more", "expected"), PACKED.values(), ids=list(PACKED))
+def test_packed_in_place(
+    more: Callable[[list[Node], Node], list[Node]], expected: tuple[bool, ...]
+) -> None:
+    plan = _packed(more)
+    assert _in_place(plan) == expected
+    arrays = [np.arange(6, dtype=np.float32)]
+    run = Executor(plan)
+    results = run(arrays)
+    run([arrays[0] + 1])
+    for a, b in zip(results, interpret(plan.graph, arrays), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for i, a in enumerate(results):
+        assert not any(np.shares_memory(a, b) for b in results[:i])
+        a[...] = 0  # the caller's own
+
+
+def test_a_part_is_packed_in_place_once() -> None:
+    x = arg("x", 6)
+    part = ops.exp(x)
+    plan = make_plan(Graph([x], [ops.sum(ops.pack(part, part)) + ops.sum(ops.pack(x, part, x))]))
+    assert problems(plan) == []
+    flags = [plan.in_place(step) for step in plan.steps if step.node.op.name == "pack"]
+    assert sorted(flags) == [(False, False, False), (True, False)]
+    a = np.arange(6, dtype=np.float32)
+    (result,) = Executor(plan)([a])
+    assert result == interpret(plan.graph, [a])[0]
+
+
+def test_what_outputs_share_out_is_allocated_once() -> None:
+    plan = _packed(PACKED["shared out"][0])
+    assert [plan.slots[i].place for i in plan.outputs] == [Place.VIEW, Place.VIEW]
+    assert Executor(plan).source.count("empty(") == 1
+    for case in ("shared out in part", "shared out twice"):
+        plan = _packed(PACKED[case][0])
+        assert [plan.slots[i].place for i in plan.outputs] == [Place.OUTPUT, Place.OUTPUT]
+
+
+PACKED_FAULTS: dict[str, tuple[str, Callable[[Plan, int, int], Plan], str]] = {
+    "in another place": (
+        "read no more",
+        lambda p, part, whole: changed(p, part, offset=(p.slots[part].offset or 0) + 4),
+        "is not where slot",
+    ),
+    "in an array that is no pack": (
+        "read later",
+        lambda p, part, whole: changed(p, part, inside=p.outputs[0]),
+        "is not where slot",
+    ),
+    "kept too short": (
+        "read later",
+        lambda p, part, whole: changed(p, whole, start=p.slots[whole].start + 1),
+        "is said to live from",
+    ),
+    "a share that another output covers": (
+        "shared out twice",
+        lambda p, part, whole: replace(
+            changed(p, whole, place=Place.OUTPUT, offset=None, end=len(p.steps)),
+            slots=tuple(
+                replace(s, place=Place.VIEW) if i in p.outputs else s for i, s in enumerate(p.slots)
+            ),
+        ),
+        "share memory",
+    ),
+    "a view of the arena handed out": (
+        "shared out in part",
+        lambda p, part, whole: changed(p, p.outputs[0], place=Place.VIEW),
+        "would be overwritten by the next run",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "fault", "message"), PACKED_FAULTS.values(), ids=list(PACKED_FAULTS)
+)
+def test_a_planted_fault_in_packing_is_found(
+    case: str, fault: Callable[[Plan, int, int], Plan], message: str
+) -> None:
+    plan = _packed(PACKED[case][0])
+    part, whole = last_of(plan, "tanh"), last_of(plan, "pack")
+    assert any(message in problem for problem in problems(fault(plan, part, whole)))

@@ -105,7 +105,7 @@ def test_several_options() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("fuse", r"no pass 'fuse'; the passes are autodiff, cse, dce, fold, lower, simplify"),
+        ("fuze", r"no pass 'fuze'; the passes are autodiff, cse, dce, fold, horizontal"),
         ("fold, fusion{size=3}", r"no pass 'fusion'"),
         ("cse{fast=true}", r"pass 'cse': .*'fast'"),
         ("fold{evaluate=1}", r"pass 'fold': .*'evaluate'"),

@@ -114,7 +114,7 @@ def test_reductions(op: str, dtype: Any) -> None:
 
 def test_no_kernel_is_left_out() -> None:
     elsewhere = {"where", "cast", "logsumexp", "matmul", "random_uniform", "random_normal", *VIEWS}
-    elsewhere |= {"unslice", "gather", "scatter_add", "concatenate"}
+    elsewhere |= {"unslice", "gather", "scatter_add", "concatenate", "pack"}
     assert {*UNARY, *BINARY, *REDUCTIONS, *elsewhere} == KERNELS.keys()
 
 
@@ -322,6 +322,7 @@ def test_a_view_moves_no_data_and_its_kernel_copies(name: str) -> None:
         "reshape": {"shape": (3, 2)},
         "transpose": {"permutation": (1, 0)},
         "broadcast_to": {"shape": (2, 6)},
+        "unpack": {"start": 1, "shape": (2, 2)},
         "slice": {"starts": (0, 4), "lengths": (1, 3), "steps": (1, -2)},
     }[name]
     node = node_for(name, x, **attrs)
