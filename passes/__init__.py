@@ -11,6 +11,7 @@ from needle_ir.passes.autodiff import Autodiff, NotDifferentiableError, backward
 from needle_ir.passes.cse import CSE
 from needle_ir.passes.dce import DCE
 from needle_ir.passes.fold import Evaluate, Fold
+from needle_ir.passes.fuse import Fuse
 from needle_ir.passes.horizontal import Horizontal
 from needle_ir.passes.instruments import Record, Stage, Verify
 from needle_ir.passes.lower import Lower
@@ -23,7 +24,7 @@ from needle_ir.passes.stabilize import Stabilize
 
 DEFAULT_PIPELINE = (
     "lower{keep_vjp=true}, fold, simplify, cse, stabilize, autodiff, "
-    "lower, fold, simplify, cse, dce, horizontal"
+    "lower, fold, simplify, cse, dce, horizontal, fuse"
 )
 
 
@@ -34,6 +35,7 @@ def pass_table(evaluate: Evaluate) -> Mapping[str, Callable[..., Pass]]:
         "cse": CSE,
         "dce": DCE,
         "fold": partial(Fold, evaluate),
+        "fuse": Fuse,
         "horizontal": Horizontal,
         "lower": Lower,
         "simplify": Simplify,
@@ -47,6 +49,7 @@ __all__ = [
     "DEFAULT_PIPELINE",
     "Autodiff",
     "Fold",
+    "Fuse",
     "Horizontal",
     "Lower",
     "NotDifferentiableError",

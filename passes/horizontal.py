@@ -65,9 +65,9 @@ class _Columns:
             self._height[node] = 1 + max([self._height[x] for x in users], default=-1)
 
     def seeds(self) -> Iterable[Lanes]:
-        """The outputs that end a chain, those of the same form together."""
+        """Outputs of the same form, the ends of chains first: they find the longest columns."""
         groups: dict[Hashable, list[Node]] = {}
-        for node in dict.fromkeys(self._graph.outputs):
+        for node in sorted(dict.fromkeys(self._graph.outputs), key=self._height.__getitem__):
             if self._has_lanes(node):
                 form = (self._height[node], self._form(node, _DEPTH))
                 groups.setdefault(form, []).append(node)
@@ -99,8 +99,9 @@ class _Columns:
     def _is_column(self, lanes: Lanes) -> bool:
         if len(set(lanes)) < len(lanes) or any(node in self.of for node in lanes):
             return False
-        return all(map(self._has_lanes, lanes)) and 1 == len(
-            {(self._height[node], self._form(node, 0)) for node in lanes}
+        return (
+            all(map(self._has_lanes, lanes))
+            and len({(self._height[node], self._form(node, 0)) for node in lanes}) == 1
         )
 
     def _has_lanes(self, node: Node) -> bool:

@@ -4,6 +4,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable
 
 from needle_ir.ir import CONSTANT, INPUT, Graph, Node, Place, Plan, Slot, Step, Trait, aligned
+from needle_ir.ops.cluster import FUSED
 from needle_ir.ops.packing import PACK, UNPACK
 from needle_ir.passes.schedule import schedule
 
@@ -204,7 +205,7 @@ def _in_place(
     A view among the operands may read the memory in another order, so an operand that is read
     through one as well keeps its memory, and so does one that holds another operand.
     """
-    if not node.op.has(Trait.ELEMENTWISE):
+    if not node.op.has(Trait.ELEMENTWISE) and node.op is not FUSED:
         return None
     for operand in node.inputs:
         if operand in dying and operand in offsets and operand.type == node.type:

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from needle_ir.ir import ALIGNMENT, Array, Node, Place, Plan
+from needle_ir.ir import CONSTANT, INPUT, Array, Node, Place, Plan, Step, Trait
+from needle_ir.ops.cluster import FUSED
 from needle_ir.ops.packing import PACK
-from needle_ir.runtime.kernels import VIEWS, Kernel, make_kernel, pack_the_rest
+from needle_ir.runtime.inline import ByName, Inline, Kernel, Lines, as_bits, define
+from needle_ir.runtime.kernels import VIEWS, kernel_row, pack_the_rest
+from needle_ir.runtime.tiles import Tiling, scratch, temporaries, tiling
 
 # Puts something around a kernel: a counter, a timer.
 Wrap = Callable[[Node, Kernel], Kernel]
@@ -32,8 +35,11 @@ class Executor:
         code = _Code(plan, wrap)
         self.source = code.source
         self._lock = threading.Lock()
-        self._run = code.compile()
-        weakref.finalize(self, linecache.cache.pop, code.filename, None)
+        filename = f"<needle_ir plan {next(_numbers)}>"
+        self._run: Callable[..., tuple[Array, ...]] = define(code.source, filename, "bind")(
+            **code.bound
+        )
+        weakref.finalize(self, linecache.cache.pop, filename, None)
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         """The outputs for `arrays`, one for each input of the plan, of its shape and dtype and
@@ -47,26 +53,16 @@ class _Code:
     """The generated function, while it is written."""
 
     def __init__(self, plan: Plan, wrap: Wrap | None):
-        self.bound: dict[str, Any] = {"empty": np.empty, "ndarray": np.ndarray}
+        self.bound: dict[str, Any] = {"empty": np.empty, "ndarray": np.ndarray, "as_bits": as_bits}
         self._plan = plan
         self._wrap = wrap
-        self._arena = np.empty(plan.arena_bytes + ALIGNMENT, np.uint8)
-        self._arena_start = -self._arena.ctypes.data % ALIGNMENT
-        self.filename = f"<needle_ir plan {next(_numbers)}>"
-        self._arena_arrays: dict[tuple[int, Any], str] = {}
-        self._names: dict[int, str] = {}
-        self._fixed: dict[int, Array] = {}  # the arrays that are the same in every run
+        self._arena = scratch(plan.arena_bytes)
+        self._temporaries = scratch(max(map(_scratch_bytes, plan.steps), default=0))
+        self._names: dict[int, str] = {}  # of the slots that have an array by now
+        self._arrays: dict[str, Array] = {}  # those that are the same in every run, by name
+        self._arena_names: dict[tuple[int, Any], str] = {}
+        self._object_names: dict[int, str] = {}
         self.source = self._write()
-
-    def compile(self) -> Callable[..., tuple[Array, ...]]:
-        """The function that `source` defines, with everything it names bound."""
-        lines = self.source.splitlines(keepends=True)
-        # A traceback through the plan shows the generated line.
-        linecache.cache[self.filename] = (len(self.source), None, lines, self.filename)
-        namespace: dict[str, Any] = {}
-        exec(compile(self.source, self.filename, "exec"), namespace)
-        run: Callable[..., tuple[Array, ...]] = namespace["bind"](**self.bound)
-        return run
 
     def _write(self) -> str:
         slots = self._plan.slots
@@ -92,19 +88,78 @@ class _Code:
     def _step(self, number: int, node: Node, inputs: tuple[int, ...], output: int) -> list[str]:
         if self._plan.slots[output].place is Place.VIEW:
             return self._view(number, node, inputs[0], output)
-        lines = self._allocation(output)
-        operands = [self._names[i] for i in inputs]
-        kernel = make_kernel(node)
+        row = kernel_row(node)
+        allocation = self._allocation(output)
+        operands, out = [self._names[i] for i in inputs], self._names[output]
+        if self._wrap is None and isinstance(row, Inline):
+            return [*allocation, *self._fill(row.lines(node), operands, out, self.bits)]
+        if self._wrap is None and node.op is FUSED:
+            return [*allocation, *self._cluster(number, node, inputs, output)]
         if node.op is PACK:
             in_place = self._plan.in_place(self._plan.steps[number])
             if all(in_place):
-                return lines
-            if any(in_place):
-                kernel = pack_the_rest(node, in_place)
+                return allocation
+            kernel = pack_the_rest(node, in_place) if any(in_place) else row(node)
+        else:
+            kernel = row(node)
         name = f"{node.op.name}{number}"
         self.bound[name] = self._wrap(node, kernel) if self._wrap else kernel
-        lines.append(f"{name}({', '.join([*operands, self._names[output]])})")
-        return lines
+        return [*allocation, f"{name}({', '.join([*operands, out])})"]
+
+    def _fill(
+        self, lines: Lines, operands: Sequence[str], out: str, bits: Callable[[str], str]
+    ) -> list[str]:
+        """The lines of a kernel over the arrays of these names."""
+        names = _Names(bits)
+        names.update({f"x{i}": name for i, name in enumerate(operands)})
+        names["out"] = out
+        names.update({hint: self.bind(hint, value) for hint, value in lines.bound.items()})
+        return lines.fill(names)
+
+    def _cluster(self, number: int, node: Node, inputs: tuple[int, ...], output: int) -> list[str]:
+        """The calls of a cluster's body, in a loop over tiles where the arrays are large."""
+        cut = tiling(node, [self._is_contiguous(i) for i in inputs])
+        body = node.attrs["body"]
+        names = dict(zip(body.inputs, [self._names[i] for i in inputs], strict=True))
+        out = self._names[output]
+        overwritten = [x for x, name in names.items() if name == out]
+        places = temporaries(body, overwritten[0] if overwritten else None)
+        shapes = [node.shape] if cut is None else cut.tile_shapes()
+        kept = [places.arrays(self._temporaries, shape) for shape in shapes]
+        loop = _Loop(self, cut, number)
+        names = {x: loop.variable(name, x.shape) for x, name in names.items()}
+        labels = [
+            *[
+                loop.fixed(f"t{number}_{i}", [arrays[i] for arrays in kept])
+                for i in range(len(places.dtypes))
+            ],
+            loop.variable(out, node.shape),
+        ]
+        calls: list[str] = []
+        for inner in body.nodes:
+            if inner.op is CONSTANT:
+                names[inner] = self.bind("k", inner.attrs["value"])
+            elif inner.op is not INPUT:
+                row = kernel_row(inner)
+                names[inner] = labels[places.number[inner]]
+                operands = [names[x] for x in inner.inputs]
+                if isinstance(row, Inline):
+                    calls += self._fill(row.lines(inner), operands, names[inner], loop.bits)
+                else:
+                    kernel = self.bind(inner.op.name, row(inner))
+                    calls.append(f"{kernel}({', '.join([*operands, names[inner]])})")
+        return loop.around(calls)
+
+    def _view(self, number: int, node: Node, base: int, output: int) -> list[str]:
+        look = VIEWS[node.op.name](node)
+        name = self._names[base]
+        if name in self._arrays:
+            self._fix(output, f"v{output}", look(self._arrays[name]))
+            return []
+        self._names[output] = f"v{output}"
+        look_name = f"{node.op.name}{number}"
+        self.bound[look_name] = look
+        return [f"v{output} = {look_name}({name})"]
 
     def _allocation(self, output: int) -> list[str]:
         """The lines that make the array of a slot, where it is not there yet."""
@@ -112,45 +167,138 @@ class _Code:
         if output in self._names:
             return []
         if slot.place is Place.ARENA:
-            self._names[output] = self._arena_array(output)
+            self._arena_array(output)
             return []
         name = self._names[output] = f"o{output}"
         self.bound[f"shape{output}"] = slot.node.shape
-        self.bound[f"dtype{output}"] = slot.node.dtype
+        dtype = self.bind(slot.node.dtype.name, slot.node.dtype)
         if slot.inside is None:
-            return [f"{name} = empty(shape{output}, dtype{output})"]
+            return [f"{name} = empty(shape{output}, {dtype})"]
         lines = self._allocation(slot.inside)
         whole = self._names[slot.inside]
-        return [*lines, f"{name} = ndarray(shape{output}, dtype{output}, {whole}, {slot.offset})"]
+        return [*lines, f"{name} = ndarray(shape{output}, {dtype}, {whole}, {slot.offset})"]
 
-    def _view(self, number: int, node: Node, base: int, output: int) -> list[str]:
-        look = VIEWS[node.op.name](node)
-        if base in self._fixed:
-            self._fix(output, f"v{output}", look(self._fixed[base]))
-            return []
-        self._names[output] = f"v{output}"
-        name = f"{node.op.name}{number}"
-        self.bound[name] = look
-        return [f"v{output} = {name}({self._names[base]})"]
-
-    def _arena_array(self, number: int) -> str:
-        """The name of the array of an arena slot. Slots at one offset and of one type share one
-        array, so that a kernel can see that it works in place.
+    def _arena_array(self, number: int) -> None:
+        """Name the array of an arena slot. Slots at one offset and of one type share one array,
+        so that a kernel can see that it works in place.
         """
         slot = self._plan.slots[number]
         assert slot.offset is not None
         key = (slot.offset, slot.node.type)
-        if key not in self._arena_arrays:
-            start = self._arena_start + slot.offset
-            memory = self._arena[start : start + slot.nbytes]
+        if key in self._arena_names:
+            self._names[number] = self._arena_names[key]
+        else:
+            memory = self._arena[slot.offset : slot.offset + slot.nbytes]
             array = memory.view(slot.node.dtype).reshape(slot.node.shape)
-            self._arena_arrays[key] = f"a{number}"
+            self._arena_names[key] = f"a{number}"
             self._fix(number, f"a{number}", array)
-        name = self._arena_arrays[key]
-        self._fixed[number] = self.bound[name]
-        return name
+
+    def _is_contiguous(self, number: int) -> bool:
+        # A dense view is one of contiguous elements: the plan copies where it would not be.
+        slot = self._plan.slots[number]
+        return slot.place is not Place.VIEW or slot.node.op.has(Trait.DENSE)
 
     def _fix(self, number: int, name: str, array: Array) -> None:
         self._names[number] = name
-        self._fixed[number] = array
-        self.bound[name] = array
+        self.fix(name, array)
+
+    def fix(self, name: str, array: Array) -> str:
+        """Bind an array that is the same in every run."""
+        self._arrays[name] = self.bound[name] = array
+        return name
+
+    def fixed(self, name: str) -> Array | None:
+        """The array of this name, where it is the same in every run."""
+        return self._arrays.get(name)
+
+    def bind(self, hint: str, value: Any) -> str:
+        """A name for an object that the lines use, like `hint`."""
+        name = self._object_names.get(id(value))
+        if name is None:
+            name = hint if hint not in self.bound else f"{hint}_{len(self.bound)}"
+            self._object_names[id(value)] = name
+            self.bound[name] = value
+            if isinstance(value, np.ndarray):
+                self._arrays[name] = value
+        return name
+
+    def bits(self, name: str) -> str:
+        """The array of this name looked at as integers: bound where it is always the same."""
+        array = self._arrays.get(name)
+        if array is None:
+            return f"as_bits({name})"
+        if f"{name}_bits" not in self.bound:
+            self.fix(f"{name}_bits", as_bits(array))
+        return f"{name}_bits"
+
+
+class _Loop:
+    """A loop over tiles, or none: what stands around the calls of a cluster."""
+
+    def __init__(self, code: _Code, cut: Tiling | None, number: int):
+        self._code = code
+        self._cut = cut
+        self._number = number
+        self._variables: dict[str, list[Array] | str] = {}  # the tiles, or what makes them
+
+    def variable(self, name: str, shape: tuple[int, ...]) -> str:
+        """The name of one tile of an array that has a name already."""
+        cut = self._cut
+        if cut is None or not cut.cuts(shape):
+            return name
+        array = self._code.fixed(name)
+        if array is not None:
+            return self.fixed(f"{name}_tile", cut.cut(array))
+        self._variables[f"{name}_tile"] = f"{self._code.bind('cut', cut.cut)}({name})"
+        return f"{name}_tile"
+
+    def fixed(self, name: str, tiles: list[Array]) -> str:
+        """The name of one of `tiles`, which are the same in every run."""
+        if self._cut is None:
+            return self._code.fix(name, tiles[0])
+        self._variables[name] = tiles
+        return name
+
+    def bits(self, name: str) -> str:
+        """The tile of this name looked at as integers."""
+        tiles = self._variables.get(name)
+        if not isinstance(tiles, list):
+            return self._code.bits(name)
+        return self.fixed(f"{name}_bits", [as_bits(tile) for tile in tiles])
+
+    def around(self, calls: list[str]) -> list[str]:
+        """The calls, for every tile."""
+        if self._cut is None:
+            return calls
+        sources = []
+        for name, tiles in self._variables.items():
+            if isinstance(tiles, list):
+                tiles = f"{name}s{self._number}"
+                self._code.bound[tiles] = self._variables[name]
+            sources.append(tiles)
+        names = "".join(f"{name}, " for name in self._variables)
+        return [f"for {names}in zip({', '.join(sources)}):", *[f"    {call}" for call in calls]]
+
+
+class _Names(ByName):
+    """Names for the braces of a kernel's lines, where the arrays are known."""
+
+    def __init__(self, bits: Callable[[str], str]):
+        super().__init__()
+        self._bits = bits
+
+    def __missing__(self, key: str) -> str:
+        kind, of = key[:4], key[4:]
+        if kind != "bits":
+            raise KeyError(key)
+        return self._bits(self["out" if of == "_out" else "x" + of])
+
+
+def _scratch_bytes(step: Step) -> int:
+    """The memory that a step needs for what it computes on the way."""
+    if step.node.op is not FUSED:
+        return 0
+    # At most: rows make larger tiles than flat arrays do, and the result's array may be taken.
+    cut = tiling(step.node, [False] * len(step.inputs))
+    shape = cut.tile_shapes()[0] if cut is not None else step.node.shape
+    return temporaries(step.node.attrs["body"], step.node).nbytes(shape)

@@ -2,7 +2,8 @@
 
 A row makes the kernel of one node: a callable that takes the operands' arrays and then the
 result's, which it fills. Attributes are prepared here, once, not in every call. The kernel of an
-elementwise op may be given one of its operands as its result.
+elementwise op may be given one of its operands as its result. A row that is `Inline` gives the
+lines of that callable, which the executor writes into its source instead of calling it.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,74 +12,91 @@ from typing import Any
 
 import numpy as np
 
-from needle_ir.ir import CONSTANT, Array, Node, Trait
+from needle_ir.ir import CONSTANT, INPUT, Array, Node, Trait
+from needle_ir.runtime.inline import Inline, Kernel, Lines
+from needle_ir.runtime.tiles import scratch, temporaries, tiling
 
-Kernel = Callable[..., Any]
 Ints = tuple[int, ...]
 KernelTable = dict[str, Callable[[Node], Kernel]]
 
-
-def _ufunc(function: Callable[..., Any]) -> Callable[[Node], Kernel]:
-    return lambda node: function
-
-
-def _cast(node: Node) -> Kernel:
-    def cast(x: Array, out: Array) -> None:
-        np.copyto(out, x, casting="unsafe")
-
-    return cast
+# Up to here a row of ones times a matrix gives the same bits whatever the number of threads: BLAS
+# uses one. It takes a third to two thirds of the time of add.reduce, and its sums are closer.
+_BLAS_SUM_ELEMENTS = 1 << 18
 
 
-def _extremum(function: Callable[..., Any]) -> Callable[[Node], Kernel]:
-    # NumPy 2.4 deprecates the third positional argument for maximum and minimum alone.
-    def kernel(a: Array, b: Array, out: Array) -> None:
-        function(a, b, out=out)
-
-    return lambda node: kernel
+def _ufunc(function: Callable[..., Any]) -> Inline:
+    name = function.__name__
+    return Inline(lambda node: Lines(_call(name, len(node.inputs)), {name: function}))
 
 
-def _relu(node: Node) -> Kernel:
+def _call(name: str, operands: int) -> str:
+    arguments = ", ".join([*[f"{{x{i}}}" for i in range(operands)], "{out}"])
+    return f"{{{name}}}({arguments})"
+
+
+# NumPy 2.4 deprecates the third positional argument for maximum and minimum alone.
+_MAXIMUM = Inline(lambda node: Lines("{maximum}({x0}, {x1}, out={out})", {"maximum": np.maximum}))
+_MINIMUM = Inline(lambda node: Lines("{minimum}({x0}, {x1}, out={out})", {"minimum": np.minimum}))
+
+
+def _cast(node: Node) -> Lines:
+    return Lines("{out}[...] = {x0}")
+
+
+def _relu(node: Node) -> Lines:
     zero = np.zeros((), node.dtype)
-
-    def relu(x: Array, out: Array) -> None:
-        np.maximum(x, zero, out=out)
-
-    return relu
+    return Lines("{maximum}({x0}, {zero}, out={out})", {"maximum": np.maximum, "zero": zero})
 
 
-def _where(node: Node) -> Kernel:
+def _where(node: Node) -> Lines:
     # As integers, the bits of a number times 1 are the number and times 0 are zero, for NaN and
     # infinities too. This takes an eighth of the time of copyto(..., where=condition).
-    bits = np.dtype(f"i{node.dtype.itemsize}")
-
-    def where(condition: Array, a: Array, b: Array, out: Array) -> None:
-        otherwise = np.multiply(b.view(bits), ~condition)
-        result = out.view(bits)
-        np.multiply(a.view(bits), condition, result)
-        np.bitwise_or(result, otherwise, result)
-
-    def where_or_zero(condition: Array, a: Array, b: Array, out: Array) -> None:
-        np.multiply(a.view(bits), condition, out.view(bits))
-
-    return where_or_zero if _is_zero(node.inputs[2]) else where
+    if _is_zero(node.inputs[2]):
+        return Lines("{multiply}({bits1}, {x0}, {bits_out})", {"multiply": np.multiply})
+    return Lines(
+        "otherwise = {multiply}({bits2}, {logical_not}({x0}))\n"
+        "{multiply}({bits1}, {x0}, {bits_out})\n"
+        "{bitwise_or}({bits_out}, otherwise, {bits_out})",
+        {
+            "multiply": np.multiply,
+            "logical_not": np.logical_not,
+            "bitwise_or": np.bitwise_or,
+        },
+    )
 
 
 def _is_zero(node: Node) -> bool:
     return node.op is CONSTANT and not any(node.attrs["value"].tobytes())
 
 
-def _reduction(ufunc: np.ufunc) -> Callable[[Node], Kernel]:
-    def make(node: Node) -> Kernel:
+def _reduction(ufunc: np.ufunc) -> Callable[[Node], Lines]:
+    reduce: Callable[..., Any] = ufunc.reduce
+
+    def lines(node: Node) -> Lines:
         axes, keepdims = node.attrs["axes"], node.attrs["keepdims"]
-        reduce: Callable[..., Any] = ufunc.reduce
-        dtype = node.dtype
+        axis = axes[0] if len(axes) == 1 else axes
+        text = f"{{reduce}}({{x0}}, {axis}, {{dtype}}, {{out}}, {keepdims})"
+        return Lines(text, {"reduce": reduce, "dtype": node.dtype})
 
-        def kernel(x: Array, out: Array) -> None:
-            reduce(x, axes, dtype, out, keepdims)
+    return lines
 
-        return kernel
 
-    return make
+_add_reduce = _reduction(np.add)
+
+
+def _sum(node: Node) -> Lines:
+    (x,) = node.inputs
+    if (
+        node.attrs["axes"] == (0,)
+        and len(x.shape) == 2
+        and x.shape[1] > 1
+        and x.type.size <= _BLAS_SUM_ELEMENTS
+        and x.dtype in (np.float32, np.float64)
+        and not x.op.has(Trait.VIEW)
+    ):
+        ones = np.ones((1, x.shape[0]) if node.attrs["keepdims"] else x.shape[0], x.dtype)
+        return Lines("{matmul}({ones}, {x0}, {out})", {"matmul": np.matmul, "ones": ones})
+    return _add_reduce(node)
 
 
 def _logsumexp(node: Node) -> Kernel:
@@ -108,9 +126,19 @@ def _view(make_view: Callable[[Node], Callable[[Array], Array]]) -> Callable[[No
 
 def _random_uniform(node: Node) -> Kernel:
     low, high = node.attrs["low"], node.attrs["high"]
+    scale = high - low
+    unit = (low, high) == (0, 1)
 
     def random_uniform(out: Array) -> None:
-        np.copyto(out, np.random.rand(*out.shape) * (high - low) + low, casting="same_kind")
+        # The numbers of numpy.random.rand, from the same stream, without an array of their own.
+        generator = np.random.Generator(np.random.get_bit_generator())
+        if out.dtype == np.float64:
+            generator.random(out=out)
+            if not unit:
+                np.multiply(out, scale, out)
+                np.add(out, low, out)
+        else:
+            np.copyto(out, generator.random(out.shape) * scale + low, casting="same_kind")
 
     return random_uniform
 
@@ -209,6 +237,29 @@ def _unpack(node: Node) -> Callable[[Array], Array]:
     return lambda x: x.reshape(-1)[start:stop].reshape(shape)
 
 
+def _fused(node: Node) -> Kernel:
+    body = node.attrs["body"]
+    steps = [(x, make_kernel(x)) for x in body.nodes if x.op not in (INPUT, CONSTANT)]
+    constants = {x: x.attrs["value"] for x in body.nodes if x.op is CONSTANT}
+
+    def fused(*xs_and_out: Array) -> None:
+        *xs, out = xs_and_out
+        overwritten = [x for x, array in zip(body.inputs, xs, strict=True) if array is out]
+        places = temporaries(body, overwritten[0] if overwritten else None)
+        cut = tiling(node, [x.flags.c_contiguous for x in xs])
+        shapes = [node.shape] if cut is None else cut.tile_shapes()
+        tiles = [[x] if cut is None else cut.cut(x) for x in xs_and_out]
+        memory = scratch(places.nbytes(shapes[0]))
+        for shape, parts in zip(shapes, zip(*tiles, strict=True), strict=True):
+            kept = [*places.arrays(memory, shape), parts[-1]]
+            arrays = {**dict(zip(body.inputs, parts[:-1], strict=True)), **constants}
+            arrays |= {x: kept[i] for x, i in places.number.items()}
+            for inner, kernel in steps:
+                kernel(*[arrays[x] for x in inner.inputs], arrays[inner])
+
+    return fused
+
+
 # How a view op looks at its operand: array in, array out, no data moved.
 VIEWS: dict[str, Callable[[Node], Callable[[Array], Array]]] = {
     "reshape": lambda node: partial(np.reshape, shape=node.attrs["shape"]),
@@ -228,26 +279,26 @@ KERNELS: KernelTable = {
     "expm1": _ufunc(np.expm1),
     "sqrt": _ufunc(np.sqrt),
     "tanh": _ufunc(np.tanh),
-    "relu": _relu,
+    "relu": Inline(_relu),
     "logical_not": _ufunc(np.logical_not),
     "add": _ufunc(np.add),
     "subtract": _ufunc(np.subtract),
     "multiply": _ufunc(np.multiply),
     "divide": _ufunc(np.divide),
     "power": _ufunc(np.power),
-    "maximum": _extremum(np.maximum),
-    "minimum": _extremum(np.minimum),
+    "maximum": _MAXIMUM,
+    "minimum": _MINIMUM,
     "equal": _ufunc(np.equal),
     "not_equal": _ufunc(np.not_equal),
     "less": _ufunc(np.less),
     "less_equal": _ufunc(np.less_equal),
     "greater": _ufunc(np.greater),
     "greater_equal": _ufunc(np.greater_equal),
-    "where": _where,
-    "cast": _cast,
-    "sum": _reduction(np.add),
-    "max": _reduction(np.maximum),
-    "min": _reduction(np.minimum),
+    "where": Inline(_where),
+    "cast": Inline(_cast),
+    "sum": Inline(_sum),
+    "max": Inline(_reduction(np.maximum)),
+    "min": Inline(_reduction(np.minimum)),
     "logsumexp": _logsumexp,
     "matmul": _ufunc(np.matmul),
     "gather": _gather,
@@ -255,6 +306,7 @@ KERNELS: KernelTable = {
     "unslice": _unslice,
     "concatenate": _concatenate,
     "pack": _pack,
+    "fused": _fused,
     "random_uniform": _random_uniform,
     "random_normal": _random_normal,
     **{name: _view(make_view) for name, make_view in VIEWS.items()},
@@ -265,10 +317,12 @@ class MissingKernelError(LookupError):
     """A plan holds an op that the runtime has no kernel for."""
 
 
-def make_kernel(node: Node, table: KernelTable = KERNELS) -> Kernel:
-    """The kernel of `node`. Raises MissingKernelError with what to do where there is none."""
+def kernel_row(node: Node, table: KernelTable = KERNELS) -> Callable[[Node], Kernel]:
+    """The row of the table for `node`. Raises MissingKernelError with what to do where there is
+    none.
+    """
     if node.op.name in table:
-        return table[node.op.name](node)
+        return table[node.op.name]
     if node.op.decompose is not None:
         hint = "open it with the lower pass first"
     elif node.op.has(Trait.MARKER):
@@ -276,6 +330,11 @@ def make_kernel(node: Node, table: KernelTable = KERNELS) -> Kernel:
     else:
         hint = "add its row to the kernel table"
     raise MissingKernelError(f"no kernel for {node.op.name} ({node.type}): {hint}")
+
+
+def make_kernel(node: Node, table: KernelTable = KERNELS) -> Kernel:
+    """The kernel of `node`. Raises MissingKernelError with what to do where there is none."""
+    return kernel_row(node, table)(node)
 
 
 def evaluate(node: Node, arrays: list[Array]) -> Array:

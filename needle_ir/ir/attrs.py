@@ -7,11 +7,11 @@ import numpy as np
 
 
 class Attrs(Mapping[str, Any]):
-    """Attributes by name, in sorted order. Values are numbers, strings, None, dtypes, arrays and
-    tuples of these.
+    """Attributes by name, in sorted order. Values are numbers, strings, None, dtypes, arrays,
+    graphs and tuples of these.
 
-    Two `Attrs` are equal when every bit of every value is. Python's own equality would merge
-    0.0 with -0.0 and True with 1.
+    Two `Attrs` are equal when every bit of every value is, and every graph the same program.
+    Python's own equality would merge 0.0 with -0.0 and True with 1.
     """
 
     __slots__ = ("_hash", "_key", "_values")
@@ -66,4 +66,5 @@ def _value_key(value: Any) -> Any:
         return tuple(map(_value_key, value))
     if isinstance(value, np.ndarray | np.generic):
         return (kind, value.dtype.str, value.shape, value.tobytes())
-    return (kind, value)
+    structural_key = getattr(value, "structural_key", None)  # a graph has one
+    return (kind, value) if structural_key is None else (kind, structural_key())

@@ -1,6 +1,6 @@
 """Graphs: an immutable program with inputs and outputs."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +95,12 @@ class Graph:
             for position, operand in enumerate(node.inputs):
                 result.add_edge(index[operand], i, key=position)
         return result
+
+    def structural_key(self) -> Hashable:
+        """What two graphs share exactly when they are the same program."""
+        from needle_ir.ir.structure import structural_key
+
+        return structural_key(self)
 
     def __str__(self) -> str:
         from needle_ir.ir.printer import print_graph

@@ -26,6 +26,9 @@ def verify(graph: Graph) -> None:
     if len(effects) != len(graph.effects):
         raise VerificationError(f"@{graph.name}: an effect is listed twice")
     for node in graph.nodes:
+        for value in node.attrs.values():
+            if isinstance(value, Graph):
+                verify(value)
         _verify_node(graph, node, inputs)
         if node.op.has(Trait.EFFECT) != (node in effects):
             raise _broken(graph, node, "has an effect and is not listed, or is listed and has none")

@@ -5,6 +5,7 @@ The functions take tensors or nodes and give back the same kind.
 
 from needle_ir.ir import Operators
 from needle_ir.ops.build import apply, as_constant, build
+from needle_ir.ops.cluster import fused
 from needle_ir.ops.composite import Composite, composite
 from needle_ir.ops.elementwise import (
     abs,
@@ -170,6 +171,7 @@ __all__ = [
     "equal",
     "exp",
     "expm1",
+    "fused",
     "fused_add_scalars",
     "gather",
     "grad",

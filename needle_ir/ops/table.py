@@ -5,6 +5,7 @@ from types import ModuleType
 from needle_ir.ir import CONSTANT, INPUT, Op
 from needle_ir.ops import (
     build,
+    cluster,
     elementwise,
     indexing,
     joining,
@@ -40,6 +41,7 @@ for _module in (
     indexing,
     joining,
     packing,
+    cluster,
     random,
     markers,
 ):

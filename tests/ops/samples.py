@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from needle_ir.ir import Graph, TensorType, input_node
+
 Array = np.ndarray[Any, Any]
 
 
@@ -36,7 +38,10 @@ class Sample:
 
     def __str__(self) -> str:
         shapes = [f"{x.dtype.kind}{list(x.shape)}" for x in self.operands]
-        attrs = [f"{name}={getattr(v, '__name__', v)}" for name, v in self.attrs.items()]
+        attrs = [
+            f"{name}={getattr(v, '__name__', None) or getattr(v, 'name', v)}"
+            for name, v in self.attrs.items()
+        ]
         return f"{self.op}({','.join(shapes + attrs)})".replace(" ", "")
 
 
@@ -64,6 +69,12 @@ def few(*shape: int, seed: int = 0) -> Array:
 
 def flags(*shape: int) -> Array:
     return (np.arange(math.prod(shape)) % 3 != 1).reshape(shape)
+
+
+def body(function: Callable[..., Any], *shapes: tuple[int, ...]) -> Graph:
+    """A graph of int64 operands, as a cluster has one."""
+    inputs = [input_node(TensorType(shape, np.dtype(np.int64))) for shape in shapes]
+    return Graph(inputs, [function(*inputs)], name="body")
 
 
 # References ---------------------------------------------------------------------------------------
@@ -391,6 +402,15 @@ CONTRACTIONS = [
     ]
 ]
 
+CLUSTERS = [
+    Sample(
+        "fused",
+        (np.arange(6).reshape(2, 3), np.arange(3) - 1),
+        lambda x, y, body: x * y + x,
+        {"body": body(lambda x, y: x * y + x, (2, 3), (3,))},
+    ),
+]
+
 RANDOM = [
     Sample(
         "random_uniform",
@@ -515,6 +535,7 @@ SAMPLES = [
     *SHAPES,
     *INDEXING,
     *CONTRACTIONS,
+    *CLUSTERS,
     *RANDOM,
     *MARKERS,
     *COMPOSITES,

@@ -171,7 +171,7 @@ def _in_place(plan: Plan, number: int, operand: int, memory: dict[int, int]) -> 
     old, new = plan.slots[operand], plan.slots[step.output]
     readers = [i for i in step.inputs if operand in (memory[i], plan.slots[memory[i]].inside)]
     return (
-        step.node.op.has(Trait.ELEMENTWISE)
+        (step.node.op.has(Trait.ELEMENTWISE) or step.node.op.name == "fused")
         and old.node.type == new.node.type
         and old.offset == new.offset
         and all(i == operand for i in readers)

@@ -7,14 +7,14 @@ import pytest
 
 from needle_ir import ops
 from needle_ir.ir import Graph, Node, structurally_equal, verify
-from needle_ir.passes import Horizontal, make_plan
+from needle_ir.passes import DEFAULT_PIPELINE, Horizontal, make_plan
 from needle_ir.runtime import Executor, interpret
 from tests.passes.arena_checker import problems
 from tests.passes.graph_text import arg, assert_text
 from tests.passes.training_step import optimized, training_step
 
 SHAPES = [(2, 3), (3,), (1, 2), (4,)]
-UNFUSED = "lower{keep_vjp=true}, fold, simplify, cse, stabilize, autodiff, lower, fold, simplify, cse, dce"
+UNFUSED = DEFAULT_PIPELINE.partition(", horizontal")[0]
 
 
 def sgd(shapes: Sequence[tuple[int, ...]] = SHAPES) -> Graph:

@@ -10,11 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from needle_ir.compiler import read_pipeline
 from needle_ir.ir import Graph, Node, Pass, Trait, structural_key, topological
-from needle_ir.passes import Simplify, Verify, make_plan, run_pipeline
-from needle_ir.runtime import Executor, interpret
+from needle_ir.passes import (
+    DEFAULT_PIPELINE,
+    Fuse,
+    Horizontal,
+    Simplify,
+    Verify,
+    make_plan,
+    run_pipeline,
+)
+from needle_ir.runtime import Executor, interpret, tiles
+from tests.passes.arena_checker import problems
 from tests.passes.graph_text import text
 from tests.passes.random_graphs import Sample, assert_close, samples, tolerance
 from tests.passes.training_step import training_step
@@ -50,6 +60,26 @@ def test_optimized_graphs_and_plans_give_the_same_numbers(sample: Sample) -> Non
     rtol = tolerance(plain)
     assert_close(results(lambda arrays: interpret(optimized, arrays), sample), expected, rtol)
     assert_close(second_run(optimized, sample), expected, rtol)
+
+
+@moderately
+@given(samples(), st.sampled_from([8, 24, 1 << 17]))
+def test_fusion_changes_no_bit(sample: Sample, tile_bytes: int) -> None:
+    """Not even where clusters run tile by tile, whatever is left for the last one."""
+    before = passed(sample.graph, DEFAULT_PIPELINE.partition(", horizontal")[0])
+    passes: list[Pass] = [Horizontal(min_lanes=2), Fuse(min_bytes=0)]
+    after = run_pipeline(before, passes, [Verify()])
+    expected = results(lambda arrays: interpret(before, arrays), sample)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "TILE_BYTES", tile_bytes)
+        found = results(lambda arrays: interpret(after, arrays), sample)
+        again = second_run(after, sample)
+        wrapped = Executor(make_plan(after), lambda node, kernel: kernel)
+        profiled = results(wrapped, sample)
+    for run in (found, again, profiled):
+        for a, b in zip(run, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert problems(make_plan(after)) == []
 
 
 @moderately

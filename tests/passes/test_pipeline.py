@@ -105,7 +105,7 @@ def test_several_options() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("fuze", r"no pass 'fuze'; the passes are autodiff, cse, dce, fold, horizontal"),
+        ("fuze", r"no pass 'fuze'; the passes are autodiff, cse, dce, fold, fuse, horizontal"),
         ("fold, fusion{size=3}", r"no pass 'fusion'"),
         ("cse{fast=true}", r"pass 'cse': .*'fast'"),
         ("fold{evaluate=1}", r"pass 'fold': .*'evaluate'"),

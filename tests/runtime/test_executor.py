@@ -376,7 +376,7 @@ def test_the_source_is_one_line_a_kernel() -> None:
     graph = Graph([x], [ops.tanh(ops.exp(x) + 1.0)])
     lines = [line.strip() for line in executor(graph).source.splitlines()]
     calls = [line for line in lines if line.endswith(")") and "= " not in line]
-    assert [call.partition("(")[0] for call in calls[:-1]] == ["exp0", "add1", "tanh2"]
+    assert [call.partition("(")[0] for call in calls[:-1]] == ["exp", "add", "tanh"]
     assert not any("[" in line or "for" in line or "if" in line for line in lines)
 
 

@@ -114,7 +114,7 @@ def test_reductions(op: str, dtype: Any) -> None:
 
 def test_no_kernel_is_left_out() -> None:
     elsewhere = {"where", "cast", "logsumexp", "matmul", "random_uniform", "random_normal", *VIEWS}
-    elsewhere |= {"unslice", "gather", "scatter_add", "concatenate", "pack"}
+    elsewhere |= {"unslice", "gather", "scatter_add", "concatenate", "pack", "fused"}
     assert {*UNARY, *BINARY, *REDUCTIONS, *elsewhere} == KERNELS.keys()
 
 

@@ -1,0 +1,130 @@
+"""Fused clusters, tile by tile: arrays that outgrow the cache are worked on in pieces that fit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from needle_ir.ir import ALIGNMENT, CONSTANT, INPUT, Array, DType, Graph, Node, aligned
+
+# A tile of one array. A cluster reads and writes several, and all of them should fit into the
+# second-level cache, of which a core has 256 KiB to 2 MiB.
+TILE_BYTES = 1 << 17
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How the arrays of a cluster with a result of `shape` are cut.
+
+    Each tile is a slice along the first axis. Where `flat`, arrays are looked at as having one
+    axis: that needs each of them to be contiguous and of the result's shape, or a scalar.
+    """
+
+    shape: tuple[int, ...]
+    flat: bool
+    tiles: tuple[slice, ...]
+
+    def cuts(self, shape: tuple[int, ...]) -> bool:
+        """Whether an operand of this shape is cut. If not, each tile reads all of it."""
+        return len(shape) == len(self.shape) and shape[:1] == self.shape[:1] != ()
+
+    def cut(self, array: Array) -> list[Array]:
+        """The part of an operand or of the result that belongs to each tile."""
+        if not self.cuts(array.shape):
+            return [array] * len(self.tiles)
+        rows = array.reshape(-1) if self.flat else array
+        return [rows[tile] for tile in self.tiles]
+
+    def tile_shapes(self) -> list[tuple[int, ...]]:
+        """The shape of what is computed for each tile."""
+        rest = () if self.flat else self.shape[1:]
+        return [(tile.stop - tile.start, *rest) for tile in self.tiles]
+
+
+def tiling(node: Node, contiguous: Sequence[bool]) -> Tiling | None:
+    """How to cut the arrays of a fused node, None where they are small enough as they are.
+
+    `contiguous` says of each operand whether its elements lie in a row.
+    """
+    shape = node.shape
+    flat = all(
+        x.shape == () or (x.shape == shape and in_a_row)
+        for x, in_a_row in zip(node.inputs, contiguous, strict=True)
+    )
+    itemsize = max(x.dtype.itemsize for x in (node, *node.inputs))
+    rows, row = (prod(shape), 1) if flat else (shape[0], prod(shape[1:])) if shape else (1, 1)
+    step = max(1, TILE_BYTES // max(1, row * itemsize))
+    if rows <= step:
+        return None
+    tiles = [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+    return Tiling(shape, flat, tuple(tiles))
+
+
+# In the place of a temporary array's number: the result's own array.
+RESULT = -1
+
+
+@dataclass(frozen=True)
+class Temporaries:
+    """Which of a few arrays each intermediate result of a cluster's body is written to.
+
+    `number` is the array of each node of the body that computes something, `RESULT` where it is
+    the result's; `dtypes` are the other arrays'.
+    """
+
+    number: dict[Node, int]
+    dtypes: tuple[DType, ...]
+
+    def arrays(self, memory: Array, shape: tuple[int, ...]) -> list[Array]:
+        """The arrays, of `shape`, in `memory`."""
+        found = []
+        start = 0
+        for dtype in self.dtypes:
+            nbytes = prod(shape) * dtype.itemsize
+            found.append(memory[start : start + nbytes].view(dtype).reshape(shape))
+            start += aligned(nbytes)
+        return found
+
+    def nbytes(self, shape: tuple[int, ...]) -> int:
+        """The memory they need for arrays of `shape`."""
+        return sum(aligned(prod(shape) * dtype.itemsize) for dtype in self.dtypes)
+
+
+def temporaries(body: Graph, overwritten: Node | None) -> Temporaries:
+    """A result takes over an array whose number was read for the last time.
+
+    The array of the cluster's result is among them, from the start or, where it is the array of
+    the operand `overwritten`, from when that was read for the last time.
+    """
+    (result,) = body.outputs
+    last_use: dict[Node, Node] = {}
+    for node in body.nodes:
+        last_use.update(dict.fromkeys(node.inputs, node))
+    number: dict[Node, int] = {}
+    dtypes: list[DType] = []
+    free: list[int] = [] if overwritten is not None else [RESULT]
+    for node in body.nodes:
+        if node.op in (INPUT, CONSTANT):
+            continue
+        for x in dict.fromkeys(node.inputs):
+            if last_use[x] is node and (x in number or x is overwritten):
+                free.append(number.get(x, RESULT))
+        if node is result:
+            number[node] = RESULT
+            continue
+        fitting = [i for i in free if (result.dtype if i == RESULT else dtypes[i]) == node.dtype]
+        if fitting:
+            number[node] = fitting[-1]
+            free.remove(fitting[-1])
+        else:
+            number[node] = len(dtypes)
+            dtypes.append(node.dtype)
+    return Temporaries(number, tuple(dtypes))
+
+
+def scratch(nbytes: int) -> Array:
+    """Memory whose address is a multiple of a cache line's length."""
+    memory = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + nbytes]
