@@ -14,6 +14,7 @@ from needle_ir.ops.cluster import FUSED
 from needle_ir.ops.packing import PACK
 from needle_ir.runtime.inline import ByName, Inline, Kernel, Lines, as_bits, define
 from needle_ir.runtime.kernels import VIEWS, kernel_row, pack_the_rest
+from needle_ir.runtime.recycle import RECYCLED_BYTES, Recycler
 from needle_ir.runtime.tiles import Tiling, scratch, temporaries, tiling
 
 # Puts something around a kernel: a counter, a timer.
@@ -170,6 +171,9 @@ class _Code:
             self._arena_array(output)
             return []
         name = self._names[output] = f"o{output}"
+        if slot.inside is None and slot.nbytes >= RECYCLED_BYTES:
+            self.bound[f"new{output}"] = Recycler(slot.node.type)
+            return [f"{name} = new{output}()"]
         self.bound[f"shape{output}"] = slot.node.shape
         dtype = self.bind(slot.node.dtype.name, slot.node.dtype)
         if slot.inside is None:

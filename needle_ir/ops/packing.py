@@ -83,4 +83,6 @@ def unpack_all(flat: Node, shapes: Sequence[Ints]) -> list[Node]:
 def _parts(flat: TensorType, shapes: tuple[Ints, ...]) -> tuple[Node, ...]:
     """What `unpack_all` makes, once for all: every step of an optimizer asks for the same."""
     starts = accumulate(map(prod, shapes), initial=0)
-    return tuple([unpack(input_node(flat), s, shape) for s, shape in zip(starts, shapes, strict=False)])
+    return tuple(
+        [unpack(input_node(flat), s, shape) for s, shape in zip(starts, shapes, strict=False)]
+    )
