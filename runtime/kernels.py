@@ -100,14 +100,19 @@ def _sum(node: Node) -> Lines:
 
 
 def _logsumexp(node: Node) -> Kernel:
-    axes, keepdims = node.attrs["axes"], node.attrs["keepdims"]
+    axes = node.attrs["axes"]
 
     def logsumexp(x: Array, out: Array) -> None:
-        top = np.max(x, axis=axes, keepdims=True)
+        top = np.asarray(np.maximum.reduce(x, axes, None, None, True))
         # inf - inf is NaN: where the largest element is no number to subtract, nothing is.
-        top = np.where(np.isfinite(top), top, 0)
-        total = np.log(np.exp(x - top).sum(axes, keepdims=True)) + top
-        np.copyto(out, total if keepdims else total.reshape(out.shape))
+        finite = np.isfinite(top)
+        if not finite.all():
+            top = np.where(finite, top, 0)
+        terms = np.asarray(np.subtract(x, top))
+        np.exp(terms, terms)
+        total = np.asarray(np.add.reduce(terms, axes, None, None, True))
+        np.log(total, total)
+        np.add(total.reshape(out.shape), top.reshape(out.shape), out)
 
     return logsumexp
 

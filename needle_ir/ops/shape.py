@@ -179,6 +179,9 @@ def sum_to(x: Node, shape: tuple[int, ...]) -> Node:
         return x
     lead = len(x.shape) - len(shape)
     stretched = [lead + i for i, dim in enumerate(shape) if dim == 1 and x.shape[lead + i] != 1]
+    if stretched and not lead:
+        result: Node = sum(x, stretched, keepdims=True)
+        return result
     # An axis of length 1 has nothing to add up: the reshape takes it off.
     axes = (*[i for i in range(lead) if x.shape[i] != 1], *stretched)
     summed = sum(x, axes) if axes else x

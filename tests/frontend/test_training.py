@@ -40,7 +40,6 @@ def by_hand(norm):
     per_norm = 2 + 2 if norm is nn.BatchNorm1d else 2 + 4
     # The gradient of a linear layer's bias is one sum, the loss picks the labels and averages.
     sums = per_norm * norms + linears + 2
-    # The parameters and the gradients are packed for the update.
     return {"matmul": matmul, "sum": sums, "logsumexp": 1}
 
 
