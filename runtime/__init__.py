@@ -4,11 +4,11 @@ if __name__ != "needle_ir.runtime":
     raise ImportError("this folder is imported as `needle_ir.runtime`, not as `runtime`")
 
 from needle_ir.runtime.executor import Executor, Wrap
+from needle_ir.runtime.inline import Kernel
 from needle_ir.runtime.interpreter import interpret
 from needle_ir.runtime.kernels import (
     KERNELS,
     VIEWS,
-    Kernel,
     MissingKernelError,
     evaluate,
     make_kernel,

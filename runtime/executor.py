@@ -14,6 +14,7 @@ from needle_ir.ops.cluster import FUSED
 from needle_ir.ops.packing import PACK
 from needle_ir.runtime.inline import ByName, Inline, Kernel, Lines, as_bits, define
 from needle_ir.runtime.kernels import VIEWS, kernel_row, pack_the_rest
+from needle_ir.runtime.neighbours import Packing
 from needle_ir.runtime.recycle import RECYCLED_BYTES, Recycler
 from needle_ir.runtime.tiles import Tiling, scratch, temporaries, tiling
 
@@ -63,6 +64,7 @@ class _Code:
         self._arrays: dict[str, Array] = {}  # those that are the same in every run, by name
         self._arena_names: dict[tuple[int, Any], str] = {}
         self._object_names: dict[int, str] = {}
+        self._comes_back = {} if wrap else _coming_back(plan)
         self.source = self._write()
 
     def _write(self) -> str:
@@ -75,6 +77,9 @@ class _Code:
         lines: list[str] = []
         for number, step in enumerate(self._plan.steps):
             lines += self._step(number, step.node, step.inputs, step.output)
+        for whole, packed, parts in self._comes_back.values():
+            names = ", ".join(self._names[i] for i in (whole, *parts))
+            lines.append(f"pack{packed}.remember({names})")
         parameters = ", ".join(self._names[i] for i in self._plan.inputs)
         results = "".join(f"{self._names[i]}, " for i in self._plan.outputs)
         body = "".join(f"        {line}\n" for line in lines)
@@ -97,6 +102,10 @@ class _Code:
         if self._wrap is None and node.op is FUSED:
             return [*allocation, *self._cluster(number, node, inputs, output)]
         if node.op is PACK:
+            if output in self._comes_back:
+                self.bound[f"pack{output}"] = Packing()
+                self._names[output] = f"p{output}"
+                return [f"p{output} = pack{output}({', '.join([*operands, out])})"]
             in_place = self._plan.in_place(self._plan.steps[number])
             if all(in_place):
                 return allocation
@@ -123,7 +132,13 @@ class _Code:
         body = node.attrs["body"]
         names = dict(zip(body.inputs, [self._names[i] for i in inputs], strict=True))
         out = self._names[output]
-        overwritten = [x for x, name in names.items() if name == out]
+        slots = self._plan.slots
+        overwritten = [
+            x
+            for x, i in zip(body.inputs, inputs, strict=True)
+            if slots[i].place is Place.ARENA is slots[output].place
+            and slots[i].offset == slots[output].offset
+        ]
         places = temporaries(body, overwritten[0] if overwritten else None)
         shapes = [node.shape] if cut is None else cut.tile_shapes()
         kept = [places.arrays(self._temporaries, shape) for shape in shapes]
@@ -296,6 +311,37 @@ class _Names(ByName):
         if kind != "bits":
             raise KeyError(key)
         return self._bits(self["out" if of == "_out" else "x" + of])
+
+
+def _coming_back(plan: Plan) -> dict[int, tuple[int, int, tuple[int, ...]]]:
+    """The packs of inputs that may come back as they were handed out: side by side in one array.
+
+    By the slot of the packed array: the slot of an array of the same layout that is handed out in
+    views, the packed slot again, and the slots of the views in their order.
+    """
+    slots = plan.slots
+    handed_out: dict[int, list[tuple[int, int]]] = {}
+    whole_of = {step.output: step.inputs[0] for step in plan.steps if step.inputs}
+    for number in dict.fromkeys(plan.outputs):
+        if slots[number].place is Place.VIEW:
+            start = slots[number].node.attrs["start"]
+            handed_out.setdefault(whole_of[number], []).append((start, number))
+    layouts: dict[Any, list[tuple[int, tuple[int, ...]]]] = {}
+    for whole, views in handed_out.items():
+        parts = tuple([number for _, number in sorted(views)])
+        layouts.setdefault(_layout(plan, parts), []).append((whole, parts))
+    found: dict[int, tuple[int, int, tuple[int, ...]]] = {}
+    for step in plan.steps:
+        if step.node.op is not PACK or slots[step.output].place is not Place.ARENA:
+            continue
+        if all(slots[i].place is Place.INPUT for i in step.inputs):
+            for whole, parts in layouts.get(_layout(plan, step.inputs), [])[:1]:
+                found[step.output] = (whole, step.output, parts)
+    return found
+
+
+def _layout(plan: Plan, parts: Sequence[int]) -> tuple[Any, ...]:
+    return tuple([plan.slots[i].node.type for i in parts])
 
 
 def _scratch_bytes(step: Step) -> int:

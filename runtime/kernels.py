@@ -103,14 +103,14 @@ def _logsumexp(node: Node) -> Kernel:
     axes = node.attrs["axes"]
 
     def logsumexp(x: Array, out: Array) -> None:
-        top = np.asarray(np.maximum.reduce(x, axes, None, None, True))
+        top = np.asarray(np.maximum.reduce(x, axes, keepdims=True))
         # inf - inf is NaN: where the largest element is no number to subtract, nothing is.
         finite = np.isfinite(top)
         if not finite.all():
             top = np.where(finite, top, 0)
         terms = np.asarray(np.subtract(x, top))
         np.exp(terms, terms)
-        total = np.asarray(np.add.reduce(terms, axes, None, None, True))
+        total = np.asarray(np.add.reduce(terms, axes, keepdims=True))
         np.log(total, total)
         np.add(total.reshape(out.shape), top.reshape(out.shape), out)
 
@@ -136,7 +136,7 @@ def _random_uniform(node: Node) -> Kernel:
 
     def random_uniform(out: Array) -> None:
         # The numbers of numpy.random.rand, from the same stream, without an array of their own.
-        generator = np.random.Generator(np.random.get_bit_generator())
+        generator = np.random.Generator(np.random.mtrand.get_bit_generator())
         if out.dtype == np.float64:
             generator.random(out=out)
             if not unit:
