@@ -11,7 +11,7 @@ import numpy as np
 
 from needle_ir.ir import CONSTANT, INPUT, Array, Node, Place, Plan, Step, Trait
 from needle_ir.ops.cluster import FUSED
-from needle_ir.ops.packing import PACK
+from needle_ir.ops.packing import PACK, UNPACK
 from needle_ir.runtime.inline import ByName, Inline, Kernel, Lines, as_bits, define
 from needle_ir.runtime.kernels import VIEWS, kernel_row, pack_the_rest
 from needle_ir.runtime.neighbours import Packing
@@ -173,6 +173,11 @@ class _Code:
             self._fix(output, f"v{output}", look(self._arrays[name]))
             return []
         self._names[output] = f"v{output}"
+        if node.op is UNPACK and node.type.size:
+            self.bound[f"shape{output}"] = node.shape
+            dtype = self.bind(node.dtype.name, node.dtype)
+            offset = node.attrs["start"] * node.dtype.itemsize
+            return [f"v{output} = ndarray(shape{output}, {dtype}, {name}, {offset})"]
         look_name = f"{node.op.name}{number}"
         self.bound[look_name] = look
         return [f"v{output} = {look_name}({name})"]

@@ -136,7 +136,7 @@ def test_dumping_the_graphs_shows_every_pass_and_changes_no_number(main, tmp_pat
     assert metrics[0] == metrics[1]
     texts = sorted((tmp_path / "graphs").glob("*.txt"))
     assert texts[0].name == "00-recorded.txt"
-    assert re.fullmatch(r"\d\d-dce.txt", texts[-1].name)
+    assert re.fullmatch(r"\d\d-fuse.txt", texts[-1].name)
     for text in texts:
         assert text.with_suffix(".dot").read_text().startswith(("digraph", "//"))
     first, last = texts[0].read_text(), texts[-1].read_text()
