@@ -129,8 +129,9 @@ def host_scalar(read: Callable[[], float], dtype: DType, name: str) -> Node:
     return node
 
 
-def guarded(owner: object, name: str, value: Any) -> Any:
-    """`value`, which is `owner.name`. A trace that reads it holds only while it stays the same."""
+def guarded(owner: object, name: str) -> Any:
+    """The attribute `name` of `owner`. A trace that reads it holds only while it stays the same."""
+    value = getattr(owner, name)
     if state.trace is not None:
         state.trace.guards[id(owner), name] = (owner, name, value)
     return value

@@ -31,8 +31,8 @@ class Module:
     @property
     def training(self) -> bool:
         """Whether the module is in training mode. `train()` and `eval()` set it."""
-        guarded(self, "_training", self._training)
-        return self._training
+        training: bool = guarded(self, "_training")
+        return training
 
     @training.setter
     def training(self, value: bool) -> None:
