@@ -85,7 +85,7 @@ def settled(found: Iterable[Held], read: Collection[int]) -> Holdings:
         if id(held.value) in depended
         or (held.value is None and (id(held.holder) in depended or id(held.holder) not in keys))
     ]
-    lengths = [
+    lengths: list[tuple[Any, int, str]] = [
         (containers[i].value, len(held_keys), containers[i].path)
         for i, held_keys in keys.items()
         if i in depended
