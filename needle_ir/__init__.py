@@ -15,6 +15,7 @@ from needle_ir.compiler import dump_graphs, instruments, record_passes
 from needle_ir.device import Device, all_devices, cpu, default_device
 from needle_ir.ir import DTypeError, Graph, OpError, ShapeError
 from needle_ir.jit import Compiled, JitFunction, compile, jit, trace
+from needle_ir.nans import debug_nans
 from needle_ir.ops import (
     composite,
     concatenate,
@@ -70,6 +71,7 @@ __all__ = [
     "concatenate",
     "cpu",
     "data",
+    "debug_nans",
     "default_device",
     "dump_graphs",
     "enable_grad",

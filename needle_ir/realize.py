@@ -201,10 +201,16 @@ def sync(free_history: bool = True) -> None:
         state.computed.clear()
 
 
-def _run(pending: Pending, tensors: Iterable[Tensor], free_history: bool) -> None:
+def _run(pending: Pending, tensors: Sequence[Tensor], free_history: bool) -> None:
     arrays = leaf_arrays(pending.leaves)
     program = plans.find(pending)
-    results = program(arrays)
+    try:
+        results = program(arrays)
+    except BaseException:
+        # Who asks for one of these gets the error again; who asks for another tensor does not.
+        for tensor in tensors:
+            state.pending.pop(id(tensor), None)
+        raise
     for node, array in zip(pending.outputs, results, strict=True):
         node.realize(array)
     for tensor in tensors:
