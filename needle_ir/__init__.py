@@ -34,6 +34,7 @@ from needle_ir.ops import (
     where,
 )
 from needle_ir.realize import CacheInfo, TracedValueError, cache_info, clear_cache, sync
+from needle_ir.recompiles import RecompileWarning, explain_recompiles
 from needle_ir.recording import enable_grad, no_grad
 from needle_ir.tensor import Tensor
 
@@ -59,6 +60,7 @@ __all__ = [
     "Graph",
     "JitFunction",
     "OpError",
+    "RecompileWarning",
     "ShapeError",
     "Tensor",
     "TracedValueError",
@@ -77,6 +79,7 @@ __all__ = [
     "enable_grad",
     "equal",
     "exp",
+    "explain_recompiles",
     "grad",
     "init",
     "instruments",

@@ -114,7 +114,7 @@ def record(fn: Callable[..., Any], arguments: Arguments) -> Recording:
     """
     sync(free_history=False)
     leaves, tree = flatten(arguments)
-    names = _argument_names(fn, arguments)
+    names = argument_names(fn, arguments)
     with tracing() as trace:
         inputs: list[Node] = []
         stand_ins = []
@@ -226,7 +226,7 @@ def _unused(trace: Trace, outputs: Sequence[Node], inputs: Sequence[Node]) -> li
     return [node for node in dict.fromkeys(unused) if node not in read]
 
 
-def _argument_names(fn: Callable[..., Any], arguments: Arguments) -> list[str]:
+def argument_names(fn: Callable[..., Any], arguments: Arguments) -> list[str]:
     """A name for every leaf of the arguments: the parameter's, numbered where it has several."""
     args, kwargs = arguments
     try:

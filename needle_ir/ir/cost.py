@@ -68,7 +68,8 @@ def _flops(node: Node) -> int:
     if node.op.decompose is not None:
         return _composite_flops(node.op, tuple([x.type for x in node.inputs]), node.attrs)
     if node.op.has(Trait.CONTRACTION):
-        return 2 * node.type.size * _shared_length(*[x.type for x in node.inputs[:2]], node.type)
+        a, b = node.inputs[0].type, node.inputs[1].type
+        return 2 * node.type.size * _shared_length(a, b, node.type)
     if node.op.has(Trait.ELEMENTWISE):
         return node.type.size
     if node.op.has(Trait.REDUCTION):
