@@ -1,4 +1,4 @@
-"""What modules and optimizers hold, and whether they hold it still.
+"""What modules hold, and whether they hold it still.
 
 A compiled function reads the tensors that its trace met. Where an attribute was given another
 tensor since, as in `layer.weight = Parameter(...)`, the trace is no longer the function's.

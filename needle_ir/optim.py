@@ -11,7 +11,7 @@ from needle_ir import ops
 from needle_ir.ir import DType, Node, capture_origin, inherit_origin, scope
 from needle_ir.ops.markers import cut
 from needle_ir.realize import sync
-from needle_ir.recording import guarded, host_scalar, no_grad, state
+from needle_ir.recording import guarded, host_scalar, no_grad
 from needle_ir.tensor import Tensor
 
 _MOMENT_DTYPE = np.dtype(np.float32)
@@ -93,8 +93,6 @@ class Optimizer:
 
         Forward pass, gradients and updates run as one plan. Gradients are not modified.
         """
-        if state.trace is not None:
-            state.trace.meet(self)
         with no_grad(), scope(type(self).__name__, "update"), inherit_origin(capture_origin()):
             self._record_step()
         sync()

@@ -214,7 +214,7 @@ def _value(key: Any) -> Any:
     if isinstance(key, tuple) and key and isinstance(key[0], type):
         kind, *rest = key
         if kind is float:
-            return float.fromhex(rest[0])
+            return float.fromhex(rest[0]) if isinstance(rest[0], str) else rest[0]
         if len(rest) == 3 and issubclass(kind, np.ndarray | np.generic):
             dtype, shape, data = rest
             return np.frombuffer(data, dtype).reshape(shape)

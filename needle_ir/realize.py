@@ -77,9 +77,9 @@ class PlanCache:
         why = self._why_not(key, outline)
         started = time.perf_counter()
         program = compile_graph(pending.graph())
-        log.add(
-            "recorded", outline.site, why.words, len(outline.rows), time.perf_counter() - started
-        )
+        seconds = time.perf_counter() - started
+        where = "" if outline.site is None else str(outline.site)
+        log.add("recorded", where, why.words, len(outline.rows), seconds)
         with self._lock:
             self._entries[key] = _Entry(program, outline)
             while len(self._entries) > self.capacity:
@@ -263,8 +263,8 @@ def _run(pending: Pending, tensors: Sequence[Tensor], free_history: bool) -> Non
         results = program(arrays)
     except BaseException:
         # Who asks for one of these gets the error again; who asks for another tensor does not.
-        for tensor in tensors:
-            state.pending.pop(id(tensor), None)
+        failed = {id(tensor) for tensor in tensors}
+        state.pending = [x for x in state.pending if id(x()) not in failed]
         raise
     for node, array in zip(pending.outputs, results, strict=True):
         node.realize(array)

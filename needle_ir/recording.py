@@ -35,7 +35,7 @@ class Trace:
         self.recorded: list[Node] = []
         self.host_values: dict[Node, Callable[[], Array]] = {}
         self.guards: dict[tuple[int, str], tuple[object, str, object]] = {}
-        self.holders: dict[int, object] = {}  # the modules and optimizers that it met
+        self.holders: dict[int, object] = {}  # the modules that it met
         self.held: list[Held] = []  # what these held then
 
         self._stand_ins: dict[Node, Node] = {}
@@ -50,13 +50,13 @@ class Trace:
         return node
 
     def meet(self, holder: object) -> None:
-        """Note what a module or an optimizer holds, before it is used for the first time."""
+        """Note what a module holds, before it is used for the first time."""
         if id(holder) not in self.holders:
             self.holders[id(holder)] = holder
             self.held += holdings(holder)
 
     def met(self) -> set[int]:
-        """The ids of what it came by: tensors from outside, modules and optimizers."""
+        """The ids of what it came by: tensors from outside, and modules."""
         by_id = (self.data_writes, self.grad_writes, self.grad_reads, self.holders)
         return {id(tensor) for tensor in self.reads.values()}.union(*by_id)
 

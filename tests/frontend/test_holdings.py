@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import needle_ir as ndl
-from needle_ir import Tensor, nn, optim
+from needle_ir import Tensor, nn
 from needle_ir.holdings import holdings, settled
 
 
@@ -130,23 +130,6 @@ def test_what_the_function_assigns_itself_does_not_trace_it_again():
         fast(Tensor(np.ones((rows, 2), np.float32)))
         net.last = Tensor([0.0])
     assert len(fast.retraces) == 2
-
-
-def test_the_parameters_of_an_optimizer():
-    w, v = nn.Parameter([1.0]), nn.Parameter([10.0])
-    opt = optim.SGD([w], lr=0.5)
-
-    def step():
-        opt.reset_grad()
-        (opt.params[0] * 2).sum().backward()
-        opt.step()
-
-    fast = ndl.jit(step)
-    fast()
-    opt.params[0] = v
-    fast()
-    assert (w.item(), v.item()) == (0, 9)
-    assert fast.retraces == ["first call", "SGD.params[0] is another Parameter"]
 
 
 def test_a_shared_container_is_watched_in_both_places():
