@@ -71,6 +71,7 @@ class Compiled:
         instruments: Sequence[Instrument],
     ):
         self._recording: Recording | None = None
+        self.pipeline = pipeline
         if isinstance(graph_or_fn, Graph):
             if args or kwargs:
                 raise TypeError("compile(graph) takes no example arguments: a graph has types")
@@ -157,7 +158,7 @@ class JitFunction:
     def __init__(self, fn: Callable[..., Any], pipeline: Pipeline | None = None):
         update_wrapper(self, fn)
         self._fn = fn
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._kept: OrderedDict[Signature, list[_Specialization]] = OrderedDict()
         self._dropped = Dropped()
         self._hits = 0
@@ -198,7 +199,7 @@ class JitFunction:
     def _compile(self, called: Signature, arguments: Arguments, why: Mismatch) -> _Specialization:
         started = time.perf_counter()
         recording = record(self._fn, arguments)
-        new = _Specialization(recording, compile_graph(recording.graph, self._pipeline))
+        new = _Specialization(recording, compile_graph(recording.graph, self.pipeline))
         seconds = time.perf_counter() - started
         kept = self._kept.setdefault(called, [])
         self._kept.move_to_end(called)
