@@ -6,7 +6,7 @@ from types import MethodType
 from typing import Any
 
 from needle_ir.compiler import Pipeline, read_pipeline
-from needle_ir.explain.report import Text, report
+from needle_ir.explain.report import ReportLine, report
 from needle_ir.explain.schema import as_json
 from needle_ir.explain.stages import Planning, Stage, run_stages
 from needle_ir.ir import Graph
@@ -53,7 +53,7 @@ class Explanation:
         until: str | int | None = None,
         rule: str | None = None,
         full: bool = False,
-    ) -> list[Text]:
+    ) -> list[ReportLine]:
         """The lines of `show`, each with its style on a terminal with colours."""
         listed, shown = self._select(only, until, rule)
         planning = self.planning if len(listed) == len(self.stages) else None

@@ -26,7 +26,7 @@ _COMMENT_COLUMN = 84
 _UNITS = "kMGTPE"
 
 
-class Text(NamedTuple):
+class ReportLine(NamedTuple):
     """A line of the report, and its style on a terminal with colours."""
 
     plain: str
@@ -39,9 +39,9 @@ def report(
     planning: Planning | None,
     rule: str | None,
     full: bool,
-) -> list[Text]:
+) -> list[ReportLine]:
     """The table of `stages` and the changes of those that are `shown`."""
-    lines = [Text(_headline(stages)), Text(""), *table(stages, planning)]
+    lines = [ReportLine(_headline(stages)), ReportLine(""), *table(stages, planning)]
     for stage in shown:
         lines += changes(stage, rule, full)
     return lines
@@ -56,7 +56,7 @@ def _headline(stages: Sequence[Stage]) -> str:
     )
 
 
-def table(stages: Sequence[Stage], planning: Planning | None) -> Iterator[Text]:
+def table(stages: Sequence[Stage], planning: Planning | None) -> Iterator[ReportLine]:
     """The stages, a line each: time, nodes, costs, rules; then the plan."""
     rows = [("#", "pass", "ms", "nodes", "FLOPs", "bytes moved", "peak bytes", "rewrites")]
     for stage in stages:
@@ -80,14 +80,14 @@ def table(stages: Sequence[Stage], planning: Planning | None) -> Iterator[Text]:
             f"{cell:<{width}}" if column in (1, len(row) - 1) else f"{cell:>{width}}"
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        yield Text("  ".join(cells).rstrip(), "" if i else _HEADING)
+        yield ReportLine("  ".join(cells).rstrip(), "" if i else _HEADING)
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"
 
 
-def changes(stage: Stage, rule: str | None, full: bool) -> Iterator[Text]:
+def changes(stage: Stage, rule: str | None, full: bool) -> Iterator[ReportLine]:
     """What the pass of `stage` changed; with `rule`, what this rule did of it."""
     chosen = [hunk for hunk in stage.hunks if rule is None or rule in hunk.rules]
     if not chosen:
@@ -95,8 +95,8 @@ def changes(stage: Stage, rule: str | None, full: bool) -> Iterator[Text]:
     counts = Counter(line.kind for hunk in chosen for line in hunk.lines)
     summary = f"{counts[Kind.REMOVED]} gone, {counts[Kind.ADDED]} new"
     told = f"; {rewrites(stage)}" if stage.rules else ""
-    yield Text("")
-    yield Text(f"{stage.number}  {stage.text}: {summary}{told}", _HEADING)
+    yield ReportLine("")
+    yield ReportLine(f"{stage.number}  {stage.text}: {summary}{told}", _HEADING)
     if full and rule is None:
         yield from _whole(stage)
         return
@@ -108,7 +108,7 @@ def changes(stage: Stage, rule: str | None, full: bool) -> Iterator[Text]:
         yield from _hunk(hunks[0])
         if len(hunks) > 1:
             places = "place" if len(hunks) == 2 else "places"
-            yield Text(
+            yield ReportLine(
                 f"     the same at {len(hunks) - 1} more {places}{_where(hunks[1:])}", _FAINT
             )
 
@@ -129,33 +129,33 @@ def amount(number: int) -> str:
 # One change ---------------------------------------------------------------------------------------
 
 
-def _hunk(hunk: Hunk) -> Iterator[Text]:
+def _hunk(hunk: Hunk) -> Iterator[ReportLine]:
     origin = next(iter(hunk.origins), None)
     rules = ", ".join(f"{rule} ×{n}" if n > 1 else rule for rule, n in hunk.rules.items())
     heading = [part for part in (rules, _place(origin)) if part]
     if heading:
-        yield Text(f"   {', '.join(heading)}", _SOURCE)
+        yield ReportLine(f"   {', '.join(heading)}", _SOURCE)
     if origin is not None and origin.text:
-        yield Text(f"     | {origin.text}", _SOURCE)
+        yield ReportLine(f"     | {origin.text}", _SOURCE)
     yield from _lines(hunk.lines, _place(origin))
 
 
-def _whole(stage: Stage) -> Iterator[Text]:
+def _whole(stage: Stage) -> Iterator[ReportLine]:
     assert stage.change is not None
-    yield Text(f"   {_signature(stage.graph, stage)}")
+    yield ReportLine(f"   {_signature(stage.graph, stage)}")
     yield from _lines(stage.change.whole(), "")
     returned = ", ".join(stage.names[node] for node in stage.graph.outputs)
-    yield Text(f"       return {returned}")
+    yield ReportLine(f"       return {returned}")
 
 
-def _lines(lines: Iterable[Line], heading: str) -> Iterator[Text]:
+def _lines(lines: Iterable[Line], heading: str) -> Iterator[ReportLine]:
     """The lines, each with its place where that is not the one in the heading."""
     for line in lines:
         text = f"     {line.kind.value} {line.text}"
         place = _place(line.origin)
         if place and place != heading and line.kind is not Kind.REPLACED:
             text = f"{text:<{_COMMENT_COLUMN}}  # {place}"
-        yield Text(text, _STYLES[line.kind])
+        yield ReportLine(text, _STYLES[line.kind])
 
 
 def _place(origin: Origin | None) -> str:
@@ -194,7 +194,7 @@ def _where(hunks: Iterable[Hunk]) -> str:
     return f": {shown}" if shown else ""
 
 
-def _by_module(hunks: Iterable[Hunk]) -> Iterator[Text]:
+def _by_module(hunks: Iterable[Hunk]) -> Iterator[ReportLine]:
     """A line for each module, modules of the same numbers and ops on one line."""
     gone: dict[str, Counter[str]] = {}
     came: dict[str, Counter[str]] = {}
@@ -210,15 +210,15 @@ def _by_module(hunks: Iterable[Hunk]) -> Iterator[Text]:
         row = (_pattern(module) or "(no module)", _ops(gone[module]), _ops(came[module]))
         rows[row] = rows.get(row, 0) + 1
     names = {row: f"{row[0]} ×{n}" if n > 1 else row[0] for row, n in rows.items()}
-    yield Text("   summed up by module; full shows every line", _FAINT)
+    yield ReportLine("   summed up by module; full shows every line", _FAINT)
     for row, name in names.items():
-        yield Text(f"     {name}")
+        yield ReportLine(f"     {name}")
         for sign, ops, style in (
             ("-", row[1], _STYLES[Kind.REMOVED]),
             ("+", row[2], _STYLES[Kind.ADDED]),
         ):
             if ops:
-                yield Text(f"       {sign} {ops}", style)
+                yield ReportLine(f"       {sign} {ops}", style)
 
 
 def _ops(counts: Counter[str]) -> str:
