@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from needle_ir.cli import CommandError
 from needle_ir.cli.target import add_target_arguments, load_target
 from needle_ir.compiler import read_pipeline
-from needle_ir.explain import explain
-from needle_ir.explain.report import ReportLine
+from needle_ir.explanation import explain
+from needle_ir.explanation.report import ReportLine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from needle_ir.explain.changes import Change, Hunk
-from needle_ir.explain.naming import Namer, Names, Transition
+from needle_ir.explanation.changes import Change, Hunk
+from needle_ir.explanation.naming import Namer, Names, Transition
 from needle_ir.ir import Application, Cost, Graph, Pass, Plan, graph_cost
 from needle_ir.passes import format_pipeline, make_plan, run_pipeline
 

@@ -1,4 +1,4 @@
-"""`explain`, and what it returns."""
+"""`explain`: what each pass made of a program, why, and at what cost."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,12 +6,14 @@ from types import MethodType
 from typing import Any
 
 from needle_ir.compiler import Pipeline, read_pipeline
-from needle_ir.explain.report import ReportLine, report
-from needle_ir.explain.schema import as_json
-from needle_ir.explain.stages import Planning, Stage, run_stages
+from needle_ir.explanation.report import ReportLine, report
+from needle_ir.explanation.schema import as_json
+from needle_ir.explanation.stages import Planning, Stage, run_stages
 from needle_ir.ir import Graph
 from needle_ir.jit import Compiled, JitFunction, trace
 from needle_ir.passes import format_pipeline
+
+__all__ = ["Explanation", "Stage", "explain"]
 
 
 @dataclass(frozen=True)

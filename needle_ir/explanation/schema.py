@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from needle_ir.explain.changes import Hunk
-from needle_ir.explain.stages import Planning, Stage
+from needle_ir.explanation.changes import Line
+from needle_ir.explanation.stages import Planning, Stage
 from needle_ir.ir import Origin
 
 VERSION = 1
@@ -19,7 +19,7 @@ def as_json(
     rule: str | None,
     full: bool,
 ) -> str:
-    """The stages, and the changes of those that are `shown`; with `full`, the graphs too."""
+    """The stages, and the changes of those that are `shown`; with `full`, all their lines."""
     graph = stages[0].graph
     return json.dumps(
         {
@@ -49,24 +49,23 @@ def _stage(stage: Stage, shown: bool, rule: str | None, full: bool) -> dict[str,
     }
     if shown:
         hunks = [hunk for hunk in stage.hunks if rule is None or rule in hunk.rules]
-        result["changes"] = [_hunk(hunk) for hunk in hunks]
+        result["changes"] = [
+            {"rules": dict(hunk.rules), "lines": [_line(line) for line in hunk.lines]}
+            for hunk in hunks
+        ]
+        if full and stage.change is not None:
+            result["lines"] = [_line(line) for line in stage.change.whole()]
     return result
 
 
-def _hunk(hunk: Hunk) -> dict[str, Any]:
+def _line(line: Line) -> dict[str, Any]:
     return {
-        "rules": dict(hunk.rules),
-        "lines": [
-            {
-                "sign": line.kind.value,
-                "value": line.name,
-                "text": line.text,
-                "op": line.node.op.name,
-                "type": str(line.node.type),
-                "source": None if line.origin is None else _source(line.origin),
-            }
-            for line in hunk.lines
-        ],
+        "sign": line.kind.value,
+        "value": line.name,
+        "text": line.text,
+        "op": line.node.op.name,
+        "type": str(line.node.type),
+        "source": None if line.origin is None else _source(line.origin),
     }
 
 

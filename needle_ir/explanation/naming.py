@@ -9,11 +9,13 @@ a pass has changed, and in no others.
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 
 from needle_ir.ir import CONSTANT, Application, Graph, Node, print_attr, value_names
 
 Names = dict[Node, str]
+# Of many values that look alike, so many are looked at to find the one that is meant.
+_LOOKED_AT = 16
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,11 @@ class _Follower:
         self._met: set[str] = set()  # the names of what was met made anew
         for node, name in names.items():
             self._define(name, node)
-        # What is gone, by how it looks, the last one first.
-        self._gone: dict[Hashable, list[str]] = {}
+        self._gone: dict[Hashable, dict[str, None]] = {}  # what is gone, by how it looks
         still = set(after.nodes)
-        for node, name in reversed(names.items()):
+        for node, name in names.items():
             if node not in still and literal(node) is None:
-                self._gone.setdefault(_looks(node), []).append(name)
+                self._gone.setdefault(_looks(node), {})[name] = None
 
     def follow(self, applications: Sequence[Application]) -> Transition:
         """Name the nodes of the graph after the pass."""
@@ -183,10 +184,8 @@ class _Follower:
         found = next((name for name in names if self._is_stale(self._node[name])), None)
         if found is not None:
             del names[found]
-        alike = self._gone.get(_looks(node), []) if guess else []
-        while found is None and alike:
-            name = alike.pop()
-            found = None if name in self._met or name in self._alias else name
+        if found is None and guess:
+            found = self._alike(node, [self._operand(x) for x in node.inputs])
         if found is not None:
             self._met.add(found)
             self._node[found] = node
@@ -258,9 +257,26 @@ class _Follower:
     def _name_by_looks(self, graph: Graph) -> None:
         """Name what has the op, attributes, type and origin of something that is gone."""
         for node in graph.nodes:
-            alike = self._gone.get(_looks(node), [])
-            while alike and node not in self._after:
-                self._give(node, alike.pop())
+            if node not in self._after:
+                operands = [self._after[x] for x in node.inputs if x in self._after]
+                name = self._alike(node, operands)
+                if name is not None:
+                    self._give(node, name)
+
+    def _alike(self, node: Node, operands: Sequence[str]) -> str | None:
+        """Of what is gone and looks like `node`, the value that has most operands of it."""
+        names = self._gone.get(_looks(node), {})
+        best, shared = None, 0 if node.inputs else -1
+        for name in [*islice(names, _LOOKED_AT)]:
+            if name in self._alias or name in self._met or name in self._taken:
+                del names[name]
+                continue
+            old = {self._operand(x) for x in self._node[name].inputs}
+            if len(old.intersection(operands)) > shared:
+                best, shared = name, len(old.intersection(operands))
+        if best is not None:
+            del names[best]
+        return best
 
 
 def literal(node: Node) -> str | None:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from needle_ir.explain.changes import Hunk, Kind, Line
-from needle_ir.explain.stages import Planning, Stage
+from needle_ir.explanation.changes import Hunk, Kind, Line
+from needle_ir.explanation.stages import Planning, Stage
 from needle_ir.ir import Graph, Origin
 
 # A pass that changes more lines than this is summed up by module, unless all is asked for.

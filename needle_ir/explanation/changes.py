@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from needle_ir.explain.naming import Names, Transition, literal
+from needle_ir.explanation.naming import Names, Transition, literal
 from needle_ir.ir import INPUT, Graph, Node, Origin, statement
 
 
