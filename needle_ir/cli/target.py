@@ -118,11 +118,16 @@ def random_array(text: str, numbers: np.random.Generator) -> Array:
     except DTypeError as error:
         raise CommandError(f"{text!r}: {error}") from None
     shape = tuple(int(dim) for dim in match["shape"].split(",") if dim.strip())
-    if dtype.kind == "f":
-        if match["below"] is not None:
+    below = 2 if match["below"] is None else int(match["below"])
+    if match["below"] is not None:
+        if dtype.kind not in "iu":
             raise CommandError(f"{text!r}: a limit is for integers")
+        largest = np.iinfo(dtype).max
+        if not 1 <= below <= largest:
+            raise CommandError(f"{text!r}: the limit must be at least 1 and at most {largest}")
+    if dtype.kind == "f":
         return np.asarray(numbers.standard_normal(shape), dtype)
-    return np.asarray(numbers.integers(0, int(match["below"] or 2), shape), dtype)
+    return np.asarray(numbers.integers(0, below, shape), dtype)
 
 
 def _load(file: Path) -> ModuleType:
