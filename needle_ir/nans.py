@@ -15,6 +15,7 @@ from needle_ir.ir import (
     Array,
     Graph,
     Node,
+    Origin,
     Plan,
     Trait,
     statement,
@@ -137,7 +138,7 @@ class _Run:
         lines = [f"{node.op.name} made {self._bad_values(value)}"]
         lines.append(f"    {statement(node, self._names)}")
         if node.origin is not None:
-            lines.append(f"    at {node.origin}: {node.origin.text}")
+            lines.append(f"    at {_line(node.origin)}")
             module = f"in {node.origin.module}, " if node.origin.module else ""
             lines.append(f"    {module}{node.origin.phase}")
         index = self._first(value)
@@ -154,7 +155,7 @@ class _Run:
         lines = [f"{self._bad_values(value)} came in through the {kind} {self._names[leaf]}"]
         lines.append(f"    {self._names[leaf]} : {leaf.type} is {_summary(value)}")
         for user in self._graph.users[leaf][:1]:
-            where = f" at {user.origin}: {user.origin.text}" if user.origin is not None else ""
+            where = "" if user.origin is None else f" at {_line(user.origin)}"
             lines.append(f"    it is read first by {user.op.name}{where}")
         return "\n".join(lines)
 
@@ -190,6 +191,11 @@ def _summary(value: Array) -> str:
         if mask.any():
             parts.append(f"{int(mask.sum())} {kind}, first at {_place(_first_where(mask))}")
     return ", ".join(parts)
+
+
+def _line(origin: Origin) -> str:
+    """The place in the user's program, and what stands there where that is known."""
+    return f"{origin}: {origin.text}" if origin.text else str(origin)
 
 
 def _show(value: Any) -> str:

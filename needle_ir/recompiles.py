@@ -148,7 +148,7 @@ def explain_recompiles() -> Recompiles:
 
 def warn_of_number(origin: Origin | None, what: str) -> None:
     """Warn, at the user's line, that a number there makes a program compile each time."""
-    line = "" if origin is None else f" ({origin}: {origin.text})"
+    line = "" if origin is None else f" ({origin}{': ' if origin.text else ''}{origin.text})"
     message = (
         f"{what} had another value in each of the last {STREAK} compilations{line}. A Python "
         "number is part of the program. Pass it as a tensor, ndl.Tensor(value), and a change "
