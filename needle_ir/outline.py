@@ -3,11 +3,9 @@
 The plan cache keeps the outline of each program, to say why a new one is none of them.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from needle_ir.ir import CONSTANT, Origin, TensorType, print_attr
 
@@ -20,7 +18,8 @@ class Outline:
     """What the key of the plan cache says of a program, with the names and lines behind it.
 
     `rows` and `roots` are the key: a row is the type of an input, or op, attributes and operands.
-    `site` is the line that asked for the program. No array is held and no node.
+    `site` is the line that asked for the program. No node is held, and no
+    array but those of constants.
     """
 
     rows: Sequence[Any]
@@ -110,8 +109,7 @@ def _same_call(before: Any, now: Any) -> bool:
 
 
 def _constant(before: Any, now: Any, row: int, outline: Outline) -> tuple[str, Origin | None]:
-    (_, was), (_, value) = before[1][0], now[1][0]
-    words = f"{_show(was)} before, {_show(value)} now"
+    words = f"{print_attr(before[1]['value'])} before, {print_attr(now[1]['value'])} now"
     for i in range(row + 1, len(outline.rows)):
         reader = _call(outline.rows[i])
         if reader is not None and row in reader[2:]:
@@ -120,11 +118,13 @@ def _constant(before: Any, now: Any, row: int, outline: Outline) -> tuple[str, O
 
 
 def _attributes(before: Any, now: Any, row: int, outline: Outline) -> str:
-    was, values = dict(before[1]), dict(now[1])
-    names = [name for name in values if values[name] != was.get(name)]
+    keys = [dict(attrs.key) for attrs in (before[1], now[1])]
+    names = [
+        name for name in keys[0].keys() | keys[1].keys() if keys[0].get(name) != keys[1].get(name)
+    ]
     old, new = (
-        ", ".join(f"{name}={_show(of[name])}" for name in names if name in of)
-        for of in (was, values)
+        ", ".join(f"{name}={print_attr(attrs[name])}" for name in sorted(names) if name in attrs)
+        for attrs in (before[1], now[1])
     )
     return f"op {row}, {now[0].name}: {old} before, {new} now{_at(outline, row)}"
 
@@ -203,20 +203,3 @@ def _at(outline: Outline, row: int) -> str:
 def _listed(parts: list[str]) -> str:
     more = f"; and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
     return "; ".join(parts[:_SHOWN]) + more
-
-
-def _show(key: Hashable) -> str:
-    """An attribute's value as the text form has it, from what `Attrs.key` made of it."""
-    return print_attr(_value(key))
-
-
-def _value(key: Any) -> Any:
-    if isinstance(key, tuple) and key and isinstance(key[0], type):
-        kind, *rest = key
-        if kind is float:
-            return float.fromhex(rest[0]) if isinstance(rest[0], str) else rest[0]
-        if len(rest) == 3 and issubclass(kind, np.ndarray | np.generic):
-            dtype, shape, data = rest
-            return np.frombuffer(data, dtype).reshape(shape)
-        return rest[0]
-    return tuple(map(_value, key))
