@@ -131,7 +131,7 @@ class _Run:
                 try:
                     _Run(self._test, self._masked, body, order).outputs(operands)
                 except FloatingPointError as error:
-                    return str(error)
+                    return f"{error}\n    inside of {self._names[node]}, {node.op.name}"
         return None
 
     def _made(self, node: Node, operands: list[Array], value: Array) -> str:

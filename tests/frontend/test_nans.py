@@ -293,6 +293,7 @@ def test_a_fused_node_names_the_node_inside(monkeypatch):
         compiled(Tensor([1.0, -1.0]))
     assert str(raised.value).startswith("log made 1 NaN of 2 elements, first at [1]")
     assert "return Graph([inner], [ops.exp(ops.log(inner) + 1)])" in str(raised.value)
+    assert str(raised.value).endswith("\n    inside of %0, fused")
 
 
 def test_other_operands_in_words():
