@@ -13,8 +13,10 @@ from needle_ir import autograd, init, ir, nn, ops, optim
 from needle_ir.autograd import grad, value_and_grad
 from needle_ir.compiler import dump_graphs, instruments, record_passes
 from needle_ir.device import Device, all_devices, cpu, default_device
+from needle_ir.explanation import Explanation, explain
 from needle_ir.ir import DTypeError, Graph, OpError, ShapeError
 from needle_ir.jit import Compiled, JitFunction, compile, jit, trace
+from needle_ir.nans import debug_nans
 from needle_ir.ops import (
     composite,
     concatenate,
@@ -33,6 +35,7 @@ from needle_ir.ops import (
     where,
 )
 from needle_ir.realize import CacheInfo, TracedValueError, cache_info, clear_cache, sync
+from needle_ir.recompiles import RecompileWarning, explain_recompiles
 from needle_ir.recording import enable_grad, no_grad
 from needle_ir.tensor import Tensor
 
@@ -55,9 +58,11 @@ __all__ = [
     "Compiled",
     "DTypeError",
     "Device",
+    "Explanation",
     "Graph",
     "JitFunction",
     "OpError",
+    "RecompileWarning",
     "ShapeError",
     "Tensor",
     "TracedValueError",
@@ -70,11 +75,14 @@ __all__ = [
     "concatenate",
     "cpu",
     "data",
+    "debug_nans",
     "default_device",
     "dump_graphs",
     "enable_grad",
     "equal",
     "exp",
+    "explain",
+    "explain_recompiles",
     "grad",
     "init",
     "instruments",

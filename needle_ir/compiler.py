@@ -1,7 +1,7 @@
 """The way down: a graph through the passes to a plan, and the plan to something that runs."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from needle_ir.passes import (
 from needle_ir.runtime import Executor, evaluate
 
 Pipeline = str | Sequence[Pass]
+# Runs a plan: arrays in, arrays out.
+Run = Callable[[Plan, Sequence[Array]], tuple[Array, ...]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Program:
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         """The outputs for one array per input of the graph."""
-        return self.executor(arrays)
+        run = _instead.run
+        return self.executor(arrays) if run is None else run(self.plan, arrays)
 
 
 class _Instruments(threading.local):
@@ -38,7 +41,12 @@ class _Instruments(threading.local):
         self.active: tuple[Instrument, ...] = ()
 
 
+class _Instead(threading.local):
+    run: Run | None = None
+
+
 _instruments = _Instruments()
+_instead = _Instead()
 
 
 def read_pipeline(pipeline: Pipeline | None) -> list[Pass]:
@@ -69,6 +77,17 @@ def instruments(*watchers: Instrument) -> Iterator[None]:
         yield
     finally:
         _instruments.active = outer
+
+
+@contextmanager
+def running_with(run: Run) -> Iterator[None]:
+    """Let `run`, in the place of the executors, run every program that this thread runs inside."""
+    outer = _instead.run
+    _instead.run = run
+    try:
+        yield
+    finally:
+        _instead.run = outer
 
 
 @contextmanager

@@ -1,24 +1,34 @@
 """`trace`, `compile`, `jit`: a function's graph, its program, its program kept up to date."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import update_wrapper
 from types import MethodType
 from typing import Any
 
-import numpy as np
-
 from needle_ir.compiler import Pipeline, Program, compile_graph
-from needle_ir.ir import INPUT, Graph, Instrument, Plan, TensorType
+from needle_ir.ir import INPUT, Graph, Instrument, Plan, capture_origin
 from needle_ir.passes import Record, Stage
 from needle_ir.pytree import flatten
+from needle_ir.recompiles import Dropped, dropped_words, log, warn_of_number
 from needle_ir.recording import state
+from needle_ir.signature import Mismatch, Signature, mismatch, signature
 from needle_ir.tensor import Tensor
-from needle_ir.tracing import Recording, argument_arrays, is_dynamic, record, type_of
+from needle_ir.tracing import (
+    Arguments,
+    Recording,
+    argument_arrays,
+    argument_names,
+    is_dynamic,
+    record,
+    type_of,
+)
 
 # How many signatures a jitted function keeps, and how many programs for each.
 JIT_CAPACITY = 64
+REASONS_CAPACITY = 1000
 
 
 def trace(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
@@ -61,15 +71,16 @@ class Compiled:
         instruments: Sequence[Instrument],
     ):
         self._recording: Recording | None = None
+        self.pipeline = pipeline
         if isinstance(graph_or_fn, Graph):
             if args or kwargs:
                 raise TypeError("compile(graph) takes no example arguments: a graph has types")
             graph = graph_or_fn
-            self._signature: Any = tuple(node.type for node in graph.inputs)
+            self._signature = Signature(None, tuple(node.type for node in graph.inputs))
         else:
             self._recording = record(graph_or_fn, (args, kwargs))
             graph = self._recording.graph
-            self._signature = _signature(*flatten((args, kwargs)))
+            self._signature = signature(*flatten((args, kwargs)))
         passes = Record()
         self.program = compile_graph(graph, pipeline, (passes, *instruments))
         self.stages: list[Stage] = passes.stages
@@ -97,16 +108,14 @@ class Compiled:
         """
         if self._recording is None:
             leaves: list[Any] = list(args)
-            given: Any = tuple(type_of(x) if is_dynamic(x) else type(x) for x in args)
+            types = tuple(type_of(x) if is_dynamic(x) else type(x) for x in args)
+            given = Signature(None, types)
         else:
             leaves, tree = flatten((args, kwargs))
-            given = _signature(leaves, tree)
+            given = signature(leaves, tree)
         if given != self._signature or (self._recording is None and kwargs):
-            expected, got = self._signature, given
-            if self._recording is not None:
-                expected, got = self._signature[1], given[1]
             raise TypeError(
-                f"compiled for {_show(expected)}, called with {_show(got)}; "
+                f"compiled for {self._signature}, called with {given}; "
                 "compile again for other types, or use jit, which does"
             )
         if self._recording is not None:
@@ -143,39 +152,68 @@ class JitFunction:
 
     It is traced again for arguments of another structure or other types, other static values, or
     when something it read has changed, such as a `training` flag. `retraces` says why, in words,
-    as compared with the last call of the same types. The programs used last are kept.
+    as compared with the nearest call before. The programs used last are kept.
     """
 
     def __init__(self, fn: Callable[..., Any], pipeline: Pipeline | None = None):
         update_wrapper(self, fn)
         self._fn = fn
-        self._pipeline = pipeline
-        self._kept: OrderedDict[Hashable, list[_Specialization]] = OrderedDict()
-        self.retraces: list[str] = []
+        self.pipeline = pipeline
+        self._kept: OrderedDict[Signature, list[_Specialization]] = OrderedDict()
+        self._dropped = Dropped()
+        self._hits = 0
+        self._reasons: deque[str] = deque(maxlen=REASONS_CAPACITY)
+
+    @property
+    def retraces(self) -> list[str]:
+        """Why each program was compiled, oldest first, the last 1,000."""
+        return [*self._reasons]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns, computed by its program."""
         leaves, tree = flatten((args, kwargs))
         if state.trace is not None or (state.grad_enabled and any(map(_has_history, leaves))):
             return self._fn(*args, **kwargs)
-        signature = _signature(leaves, tree)
-        kept = self._kept.setdefault(signature, [])
-        reason = "first call" if len(self._kept) == 1 else f"called with {_show(signature[1])}"
-        self._kept.move_to_end(signature)
+        called = signature(leaves, tree)
+        kept = self._kept.get(called, [])
         changes: list[str] = []
         for i in reversed(range(len(kept))):
             changed = kept[i].recording.what_changed()
             if changed is None:
+                self._hits += 1
+                self._kept.move_to_end(called)
                 kept.append(kept.pop(i))
                 return kept[-1](leaves)
             changes.append(changed)
-        self.retraces.append(changes[0] if changes else reason)
-        recording = record(self._fn, (args, kwargs))
-        kept.append(_Specialization(recording, compile_graph(recording.graph, self._pipeline)))
+        why = Mismatch(changes[0]) if changes else self._why_not(called, (args, kwargs))
+        return self._compile(called, (args, kwargs), why)(leaves)
+
+    def _why_not(self, called: Signature, arguments: Arguments) -> Mismatch:
+        """Why no program that is kept serves this call."""
+        if not self._kept:
+            return Mismatch("first call")
+        if called in self._dropped:
+            return Mismatch(dropped_words(JIT_CAPACITY))
+        return mismatch(called, self._kept, argument_names(self._fn, arguments))
+
+    def _compile(self, called: Signature, arguments: Arguments, why: Mismatch) -> _Specialization:
+        started = time.perf_counter()
+        recording = record(self._fn, arguments)
+        new = _Specialization(recording, compile_graph(recording.graph, self.pipeline))
+        seconds = time.perf_counter() - started
+        kept = self._kept.setdefault(called, [])
+        self._kept.move_to_end(called)
+        kept.append(new)
         del kept[:-JIT_CAPACITY]
         while len(self._kept) > JIT_CAPACITY:
-            self._kept.popitem(last=False)
-        return kept[-1](leaves)
+            self._dropped.add(self._kept.popitem(last=False)[0])
+        self._reasons.append(why.words)
+        site, name = capture_origin(), recording.graph.name
+        where = name if site is None else f"{name}, called at {site}"
+        log.add("jit", where, why.words, len(recording.graph.nodes), seconds)
+        if why.number is not None and log.streak((id(self), why.number), self._hits):
+            warn_of_number(site, f"the argument {why.number} of {name}")
+        return new
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else MethodType(self, instance)
@@ -190,42 +228,6 @@ def jit(fn: Callable[..., Any], *, pipeline: Pipeline | None = None) -> JitFunct
     return JitFunction(fn, pipeline)
 
 
-def _signature(leaves: list[Any], tree: Hashable) -> tuple[Hashable, tuple[Any, ...]]:
-    """What must be the same for a program to serve another call."""
-    parts: list[Hashable] = []
-    for leaf in leaves:
-        if is_dynamic(leaf):
-            requires_grad = isinstance(leaf, Tensor) and leaf.requires_grad
-            parts.append((type_of(leaf), requires_grad))
-            continue
-        try:
-            hash(leaf)
-        except TypeError:
-            raise TypeError(
-                f"an argument of type {type(leaf).__name__} is neither a tensor, an array nor "
-                "hashable: pass a tensor for data, a hashable value for a static argument"
-            ) from None
-        # Python's own equality would merge 0.0 with -0.0.
-        is_float = isinstance(leaf, float | np.floating)
-        parts.append((type(leaf), float(leaf).hex() if is_float else leaf))
-    return (tree, tuple(parts))
-
-
 def _has_history(leaf: Any) -> bool:
     """Whether a derivative flows back through an argument: then the call is recorded, not run."""
     return isinstance(leaf, Tensor) and leaf.requires_grad and not leaf.is_leaf
-
-
-def _show(parts: Any) -> str:
-    return f"({', '.join(map(_show_part, parts))})"
-
-
-def _show_part(part: Any) -> str:
-    if isinstance(part, TensorType):
-        return str(part)
-    if isinstance(part, type):
-        return part.__name__
-    kind, value = part
-    if isinstance(kind, TensorType):
-        return f"{kind} with requires_grad" if value else str(kind)
-    return repr(float.fromhex(value) if issubclass(kind, float | np.floating) else value)

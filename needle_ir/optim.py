@@ -114,7 +114,7 @@ class Optimizer:
             params = [group.params[i] for i in which]
             parameter = ops.pack(*[p._read() for p in params])
             gradient = ops.pack(*[p.grad._read() for p in params if p.grad is not None])
-            decay = guarded(self, "weight_decay", self.weight_decay)
+            decay = guarded(self, "weight_decay")
             if decay:
                 gradient = ops.decayed_gradient(gradient, parameter, decay=decay)
             moments = {name: group.moments(name, which) for name in self.moments}
@@ -189,7 +189,7 @@ class SGD(Optimizer):
     ) -> tuple[Node, dict[str, Node]]:
         """One step along the moving average of the gradient, or along the gradient itself."""
         lr = self._learning_rate()
-        beta = guarded(self, "momentum", self.momentum)
+        beta = guarded(self, "momentum")
         if not beta:
             return ops.sgd_update(parameter, gradient, lr), {}
         u = ops.moving_average(moments["u"], gradient, beta=beta)
@@ -247,9 +247,9 @@ class Adam(Optimizer):
         self, parameter: Node, gradient: Node, moments: dict[str, Node]
     ) -> tuple[Node, dict[str, Node]]:
         """One step along the corrected first moment, scaled by the second."""
-        beta1 = guarded(self, "beta1", self.beta1)
-        beta2 = guarded(self, "beta2", self.beta2)
-        eps = guarded(self, "eps", self.eps)
+        beta1 = guarded(self, "beta1")
+        beta2 = guarded(self, "beta2")
+        eps = guarded(self, "eps")
         t = self._t._read()
         u = ops.moving_average(moments["u"], gradient, beta=beta1)
         v = ops.moving_square_average(moments["v"], gradient, beta=beta2)

@@ -1,6 +1,7 @@
 """From pending tensors to arrays: canonicalize, look the plan up, run it."""
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,12 +9,26 @@ from typing import NamedTuple, NoReturn
 from weakref import ref
 
 from needle_ir.compiler import Program, compile_graph
-from needle_ir.ir import INPUT, Array, Graph, Node, Trait, input_node, node_key
+from needle_ir.ir import (
+    INPUT,
+    Array,
+    Graph,
+    Node,
+    Origin,
+    Trait,
+    capture_origin,
+    input_node,
+    node_key,
+)
 from needle_ir.ops.markers import GRAD, STOP_GRADIENT, known
+from needle_ir.outline import Difference, Outline, why_not
+from needle_ir.recompiles import Dropped, dropped_words, log, warn_of_number
 from needle_ir.recording import Trace, state
 from needle_ir.tensor import Tensor
 
 CACHE_CAPACITY = 256
+# A program that is not kept is compared with this many of the same line, and of all.
+_COMPARED = 8
 
 
 class TracedValueError(RuntimeError):
@@ -29,6 +44,12 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
+@dataclass(frozen=True)
+class _Entry:
+    program: Program
+    outline: Outline
+
+
 class PlanCache:
     """Compiled programs by the structure of what was recorded, least recently used first out.
 
@@ -37,7 +58,8 @@ class PlanCache:
 
     def __init__(self, capacity: int):
         self.capacity = capacity
-        self._programs: OrderedDict[Hashable, Program] = OrderedDict()
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._dropped = Dropped()
         self._lock = threading.Lock()
         self._hits = self._misses = 0
 
@@ -45,29 +67,48 @@ class PlanCache:
         """The program for `pending`, compiled now where it is new."""
         key = pending.key
         with self._lock:
-            program = self._programs.get(key)
-            if program is not None:
+            entry = self._entries.get(key)
+            if entry is not None:
                 self._hits += 1
-                self._programs.move_to_end(key)
-                return program
+                self._entries.move_to_end(key)
+                return entry.program
             self._misses += 1
+        outline = pending.outline(capture_origin())
+        why = self._why_not(key, outline)
+        started = time.perf_counter()
         program = compile_graph(pending.graph())
+        seconds = time.perf_counter() - started
+        where = "" if outline.site is None else str(outline.site)
+        log.add("recorded", where, why.words, len(outline.rows), seconds)
         with self._lock:
-            self._programs[key] = program
-            while len(self._programs) > self.capacity:
-                self._programs.popitem(last=False)
+            self._entries[key] = _Entry(program, outline)
+            while len(self._entries) > self.capacity:
+                self._dropped.add(self._entries.popitem(last=False)[0])
+        if why.constant is not None and log.streak(why.constant, self._hits):
+            warn_of_number(why.constant, "a constant")
         return program
 
     def info(self) -> CacheInfo:
         """How often a program was found, how often compiled, and how many are kept."""
         with self._lock:
-            return CacheInfo(self._hits, self._misses, self.capacity, len(self._programs))
+            return CacheInfo(self._hits, self._misses, self.capacity, len(self._entries))
 
     def clear(self) -> None:
         """Drop every program and start counting again."""
         with self._lock:
-            self._programs.clear()
+            self._entries.clear()
+            self._dropped.clear()
             self._hits = self._misses = 0
+
+    def _why_not(self, key: Hashable, outline: Outline) -> Difference:
+        """Why no program that is kept is the one asked for."""
+        with self._lock:
+            if key in self._dropped:
+                return Difference(dropped_words(self.capacity))
+            kept = [entry.outline for entry in reversed(self._entries.values())]
+        here = [x for x in kept if x.site == outline.site]
+        recent = [*here[:_COMPARED], *kept[:_COMPARED]]
+        return why_not(outline, {id(x): x for x in recent}.values())
 
 
 plans = PlanCache(CACHE_CAPACITY)
@@ -90,6 +131,20 @@ class Pending:
         """What the plan cache compares: structure, types, constants."""
         roots = (self.effects, self.outputs)
         return (tuple(self.rows), *[tuple([self.index[x] for x in nodes]) for nodes in roots])
+
+    def outline(self, site: Origin | None) -> Outline:
+        """What the plan cache keeps to tell programs apart in words."""
+        names = [leaf.attrs.get("name") if leaf.op is INPUT else None for leaf in self.leaves]
+        return Outline(
+            rows=tuple(self.rows),
+            roots=tuple(tuple([self.index[x] for x in n]) for n in (self.effects, self.outputs)),
+            names={
+                self.index[leaf]: f"%{name or f'in{i}'}"
+                for i, (leaf, name) in enumerate(zip(self.leaves, names, strict=True))
+            },
+            origins=tuple([node.origin for node in self.index]),
+            site=site,
+        )
 
     def graph(self, inputs: Sequence[Node] | None = None, name: str = "step") -> Graph:
         """The graph to compile. Its inputs stand for `leaves`, or for `inputs`, a permutation."""
@@ -201,10 +256,16 @@ def sync(free_history: bool = True) -> None:
         state.computed.clear()
 
 
-def _run(pending: Pending, tensors: Iterable[Tensor], free_history: bool) -> None:
+def _run(pending: Pending, tensors: Sequence[Tensor], free_history: bool) -> None:
     arrays = leaf_arrays(pending.leaves)
     program = plans.find(pending)
-    results = program(arrays)
+    try:
+        results = program(arrays)
+    except BaseException:
+        # Who asks for one of these gets the error again; who asks for another tensor does not.
+        failed = {id(tensor) for tensor in tensors}
+        state.pending = [x for x in state.pending if id(x()) not in failed]
+        raise
     for node, array in zip(pending.outputs, results, strict=True):
         node.realize(array)
     for tensor in tensors:
@@ -244,5 +305,6 @@ def cache_info() -> CacheInfo:
 
 
 def clear_cache() -> None:
-    """Drop every compiled program."""
+    """Drop every compiled program, and what `explain_recompiles` knows of it."""
     plans.clear()
+    log.clear()

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 import numpy as np
 
+from needle_ir.holdings import Held, holdings
 from needle_ir.ir import INPUT, Array, DType, Node, TensorType, input_node
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Trace:
         self.recorded: list[Node] = []
         self.host_values: dict[Node, Callable[[], Array]] = {}
         self.guards: dict[tuple[int, str], tuple[object, str, object]] = {}
+        self.holders: dict[int, object] = {}  # the modules that it met
+        self.held: list[Held] = []  # what these held then
 
         self._stand_ins: dict[Node, Node] = {}
 
@@ -45,6 +48,17 @@ class Trace:
             node = self._stand_ins.setdefault(node, leaf)
         self.reads.setdefault(node, tensor)
         return node
+
+    def meet(self, holder: object) -> None:
+        """Note what a module holds, before it is used for the first time."""
+        if id(holder) not in self.holders:
+            self.holders[id(holder)] = holder
+            self.held += holdings(holder)
+
+    def met(self) -> set[int]:
+        """The ids of what it came by: tensors from outside, and modules."""
+        by_id = (self.data_writes, self.grad_writes, self.grad_reads, self.holders)
+        return {id(tensor) for tensor in self.reads.values()}.union(*by_id)
 
     def undo_writes(self) -> None:
         """Put back what every tensor held before the trace."""
@@ -129,8 +143,9 @@ def host_scalar(read: Callable[[], float], dtype: DType, name: str) -> Node:
     return node
 
 
-def guarded(owner: object, name: str, value: Any) -> Any:
-    """`value`, which is `owner.name`. A trace that reads it holds only while it stays the same."""
+def guarded(owner: object, name: str) -> Any:
+    """The attribute `name` of `owner`. A trace that reads it holds only while it stays the same."""
+    value = getattr(owner, name)
     if state.trace is not None:
         state.trace.guards[id(owner), name] = (owner, name, value)
     return value

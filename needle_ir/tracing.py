@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from needle_ir.holdings import Holdings, settled
 from needle_ir.ir import Array, Graph, Node, TensorType, as_dtype, input_node, topological
 from needle_ir.pytree import LEAF, Tree, flatten, unflatten
 from needle_ir.realize import canonicalize, leaf_arrays, sync
@@ -59,6 +60,7 @@ class Recording:
     grad_writes: tuple[Target, ...]
     grad_resets: tuple[Tensor, ...]  # whose `.grad` it set to None
     guards: tuple[tuple[object, str, object], ...]
+    holdings: Holdings
 
     def what_changed(self) -> str | None:
         """Why this recording is no longer the function's, in words; None while it is."""
@@ -66,6 +68,9 @@ class Recording:
             now = getattr(owner, name)
             if now != value:
                 return f"{type(owner).__name__}.{name} is {now!r}, was {value!r}"
+        changed = self.holdings.what_changed()
+        if changed is not None:
+            return changed
         for source in self.state:
             tensor = source.now()
             if tensor is None or tensor.node.type != source.type:
@@ -109,7 +114,7 @@ def record(fn: Callable[..., Any], arguments: Arguments) -> Recording:
     """
     sync(free_history=False)
     leaves, tree = flatten(arguments)
-    names = _argument_names(fn, arguments)
+    names = argument_names(fn, arguments)
     with tracing() as trace:
         inputs: list[Node] = []
         stand_ins = []
@@ -159,6 +164,7 @@ def record(fn: Callable[..., Any], arguments: Arguments) -> Recording:
         grad_writes=tuple(target for target, _ in grad_writes),
         grad_resets=tuple(x for x, grad in grads if grad is None and isinstance(x, Tensor)),
         guards=tuple(trace.guards.values()),
+        holdings=settled(trace.held, trace.met()),
     )
 
 
@@ -220,7 +226,7 @@ def _unused(trace: Trace, outputs: Sequence[Node], inputs: Sequence[Node]) -> li
     return [node for node in dict.fromkeys(unused) if node not in read]
 
 
-def _argument_names(fn: Callable[..., Any], arguments: Arguments) -> list[str]:
+def argument_names(fn: Callable[..., Any], arguments: Arguments) -> list[str]:
     """A name for every leaf of the arguments: the parameter's, numbered where it has several."""
     args, kwargs = arguments
     try:

@@ -35,8 +35,9 @@ def run_page(text: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def test_readme_prints_what_it_says():
-    pairs = run_page((ROOT / "README.md").read_text())
+@pytest.mark.parametrize("page", ["README.md", "docs/inspection.md"])
+def test_a_page_prints_what_it_says(page):
+    pairs = run_page((ROOT / page).read_text())
     assert len(pairs) >= 3
     for printed, said in pairs:
         assert printed == said

@@ -1,6 +1,7 @@
 """The IR: types, nodes, graphs, the verifier, the text form, plans. It knows no op by name."""
 
 from needle_ir.ir.attrs import NO_ATTRS, Attrs
+from needle_ir.ir.cost import Cost, graph_cost, node_costs
 from needle_ir.ir.errors import DTypeError, OpError, ShapeError, VerificationError
 from needle_ir.ir.graph import Graph, topological
 from needle_ir.ir.node import (
@@ -32,6 +33,7 @@ __all__ = [
     "Application",
     "Array",
     "Attrs",
+    "Cost",
     "DType",
     "DTypeError",
     "Graph",
@@ -57,9 +59,11 @@ __all__ = [
     "as_dtype",
     "capture_origin",
     "constant_node",
+    "graph_cost",
     "inherit_origin",
     "input_node",
     "is_floating",
+    "node_costs",
     "node_key",
     "print_attr",
     "print_graph",

@@ -1,5 +1,6 @@
 """Where a node comes from: the user's line, the module path, the phase of training."""
 
+import linecache
 import sys
 import threading
 from functools import lru_cache
@@ -33,6 +34,11 @@ class Origin(NamedTuple):
     def line(self) -> int:
         """The line number, counted from 1."""
         return _line_of(self.code, self.instruction)
+
+    @property
+    def text(self) -> str:
+        """The source line itself, empty where the source is not at hand."""
+        return linecache.getline(self.filename, self.line).strip()
 
     def __str__(self) -> str:
         return f"{Path(self.filename).name}:{self.line} in {self.code.co_name}"

@@ -63,6 +63,6 @@ class Dropout(Module):
         """x, thinned out in training."""
         if not self.training:
             return x
-        p = guarded(self, "p", self.p)
+        p = guarded(self, "p")
         keep = init.randb(*x.shape, p=1 - p)
         return ops.dropout(x, keep, p=p)

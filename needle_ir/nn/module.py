@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from needle_ir.ir import Array, DTypeError, ShapeError, scope
-from needle_ir.recording import guarded
+from needle_ir.recording import guarded, state
 from needle_ir.tensor import Tensor
 
 
@@ -31,8 +31,8 @@ class Module:
     @property
     def training(self) -> bool:
         """Whether the module is in training mode. `train()` and `eval()` set it."""
-        guarded(self, "_training", self._training)
-        return self._training
+        training: bool = guarded(self, "_training")
+        return training
 
     @training.setter
     def training(self, value: bool) -> None:
@@ -89,6 +89,8 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What `forward` returns; what it records carries this module's path."""
+        if state.trace is not None:
+            state.trace.meet(self)
         if _calls.outermost is not None:
             with scope(module=_calls.outermost._path_of(self)):
                 return self.forward(*args, **kwargs)

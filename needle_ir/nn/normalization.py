@@ -43,15 +43,15 @@ class BatchNorm1d(Module):
                 self.bias,
                 self.running_mean,
                 self.running_var,
-                eps=guarded(self, "eps", self.eps),
+                eps=guarded(self, "eps"),
             )
-        y: Tensor = ops.batch_norm(x, self.weight, self.bias, eps=guarded(self, "eps", self.eps))
+        y: Tensor = ops.batch_norm(x, self.weight, self.bias, eps=guarded(self, "eps"))
         self._follow(self.running_mean, ops.batch_mean(x._read()))
         self._follow(self.running_var, ops.batch_variance(x._read()))
         return y
 
     def _follow(self, running: Tensor, observed: Node) -> None:
-        beta = 1 - guarded(self, "momentum", self.momentum)
+        beta = 1 - guarded(self, "momentum")
         running._assign(ops.moving_average(running._read(), observed, beta=beta))
 
 
@@ -68,4 +68,4 @@ class LayerNorm1d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, dim) to (…, dim)."""
-        return ops.layer_norm(x, self.weight, self.bias, eps=guarded(self, "eps", self.eps))
+        return ops.layer_norm(x, self.weight, self.bias, eps=guarded(self, "eps"))

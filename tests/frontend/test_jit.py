@@ -268,7 +268,7 @@ def test_every_retrace_has_its_reason():
     step(x, y)
     assert step.retraces == ["first call"]
     step(*batch(rows=4))
-    assert step.retraces[1:] == ["called with (f32[4,3], i64[4])"]
+    assert step.retraces[1:] == ["x: f32[6,3] before, f32[4,3] now; y: i64[6] before, i64[4] now"]
     opt.weight_decay = 0.5
     step(x, y)
     assert step.retraces[2:] == ["Adam.weight_decay is 0.5, was 0.01"]
