@@ -34,6 +34,7 @@ from needle_ir.ops import (
     tanh,
     where,
 )
+from needle_ir.profiler import Profile, profile
 from needle_ir.realize import CacheInfo, TracedValueError, cache_info, clear_cache, sync
 from needle_ir.recompiles import RecompileWarning, explain_recompiles
 from needle_ir.recording import enable_grad, no_grad
@@ -62,6 +63,7 @@ __all__ = [
     "Graph",
     "JitFunction",
     "OpError",
+    "Profile",
     "RecompileWarning",
     "ShapeError",
     "Tensor",
@@ -98,6 +100,7 @@ __all__ = [
     "ops",
     "optim",
     "passes",
+    "profile",
     "record_passes",
     "relu",
     "runtime",
