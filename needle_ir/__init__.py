@@ -13,7 +13,6 @@ from needle_ir import autograd, init, ir, nn, ops, optim
 from needle_ir.autograd import grad, value_and_grad
 from needle_ir.compiler import dump_graphs, instruments, record_passes
 from needle_ir.device import Device, all_devices, cpu, default_device
-from needle_ir.explanation import Explanation, explain
 from needle_ir.ir import DTypeError, Graph, OpError, ShapeError
 from needle_ir.jit import Compiled, JitFunction, compile, jit, trace
 from needle_ir.nans import debug_nans
@@ -42,15 +41,19 @@ from needle_ir.tensor import Tensor
 
 if TYPE_CHECKING:
     from needle_ir import data, passes, runtime, viz
+    from needle_ir.explanation import Explanation, explain
 
 __version__ = "0.1.0"
 
 _ON_FIRST_USE = ("data", "passes", "runtime", "viz")
+_OF_EXPLANATION = ("Explanation", "explain")
 
 
 def __getattr__(name: str) -> Any:
     if name in _ON_FIRST_USE:
         return import_module(f"{__name__}.{name}")
+    if name in _OF_EXPLANATION:
+        return getattr(import_module(f"{__name__}.explanation"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

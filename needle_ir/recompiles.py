@@ -1,6 +1,5 @@
 """`explain_recompiles`: what was compiled, when, for which line, and why."""
 
-import json
 import threading
 import time
 import warnings
@@ -48,6 +47,8 @@ class Recompiles:
 
     def to_json(self) -> str:
         """The compilations as a JSON list of objects with the fields of Compilation."""
+        import json  # only here: importing the package stays light
+
         return json.dumps([asdict(x) for x in self.compilations], indent=2)
 
     def __str__(self) -> str:
