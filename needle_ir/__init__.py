@@ -15,7 +15,6 @@ from needle_ir.compiler import dump_graphs, instruments, record_passes
 from needle_ir.device import Device, all_devices, cpu, default_device
 from needle_ir.ir import DTypeError, Graph, OpError, ShapeError
 from needle_ir.jit import Compiled, JitFunction, compile, jit, trace
-from needle_ir.nans import debug_nans
 from needle_ir.ops import (
     composite,
     concatenate,
@@ -33,7 +32,6 @@ from needle_ir.ops import (
     tanh,
     where,
 )
-from needle_ir.profiler import Profile, profile
 from needle_ir.realize import CacheInfo, TracedValueError, cache_info, clear_cache, sync
 from needle_ir.recompiles import RecompileWarning, explain_recompiles
 from needle_ir.recording import enable_grad, no_grad
@@ -42,18 +40,27 @@ from needle_ir.tensor import Tensor
 if TYPE_CHECKING:
     from needle_ir import data, passes, runtime, viz
     from needle_ir.explanation import Explanation, explain
+    from needle_ir.nans import debug_nans
+    from needle_ir.profiler import Profile, profile
 
 __version__ = "0.1.0"
 
-_ON_FIRST_USE = ("data", "passes", "runtime", "viz")
-_OF_EXPLANATION = ("Explanation", "explain")
+# What a training program does not need is imported when it is first asked for: the module of each.
+_ON_FIRST_USE = {
+    "Explanation": "explanation",
+    "Profile": "profiler",
+    "debug_nans": "nans",
+    "explain": "explanation",
+    "profile": "profiler",
+}
+_FOLDERS = ("data", "passes", "runtime", "viz")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ON_FIRST_USE:
+    if name in _FOLDERS:
         return import_module(f"{__name__}.{name}")
-    if name in _OF_EXPLANATION:
-        return getattr(import_module(f"{__name__}.explanation"), name)
+    if name in _ON_FIRST_USE:
+        return getattr(import_module(f"{__name__}.{_ON_FIRST_USE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

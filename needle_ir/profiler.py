@@ -15,7 +15,6 @@ from needle_ir.compiler import instruments, running_with
 from needle_ir.ir import Array, Cost, Graph, Node, Pass, Plan, node_costs
 from needle_ir.realize import sync
 from needle_ir.runtime import Executor, Kernel
-from needle_ir.viz.atomic import write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +126,8 @@ class Profile:
 
     def write_trace(self, path: str | Path) -> None:
         """Write the calls as a Chrome trace, for chrome://tracing or ui.perfetto.dev."""
+        from needle_ir.viz.atomic import write_text
+
         write_text(Path(path), json.dumps(self._trace()))
 
     def _trace(self) -> dict[str, Any]:

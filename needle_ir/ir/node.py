@@ -82,10 +82,10 @@ class _Fields(Operators):
 
 # Setters of the slots. object.__setattr__ does the same and takes three times as long.
 _new = object.__new__
-_set_attrs = _Fields.attrs.__set__  # type: ignore[attr-defined]
-_set_inputs = _Fields.inputs.__set__  # type: ignore[attr-defined]
-_set_op = _Fields.op.__set__  # type: ignore[attr-defined]
-_set_value = _Fields.value.__set__  # type: ignore[attr-defined]
+_set_attrs = vars(_Fields)["attrs"].__set__
+_set_inputs = vars(_Fields)["inputs"].__set__
+_set_op = vars(_Fields)["op"].__set__
+_set_value = vars(_Fields)["value"].__set__
 
 
 class Node(_Fields):
