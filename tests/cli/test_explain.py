@@ -72,7 +72,7 @@ def test_options(capsys, example):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--pass", "fuse"], "no pass 'fuse' here"),
+        (["--pass", "inline"], "no pass 'inline' here"),
         (["--until", "99"], "no pass '99' here"),
         (["--rule", "x"], "no rule 'x' was applied"),
         (["-p", "no-such-pass"], "no-such-pass"),
