@@ -13,6 +13,7 @@ from needle_ir import autograd, init, ir, nn, ops, optim
 from needle_ir.autograd import grad, value_and_grad
 from needle_ir.compiler import dump_graphs, instruments, record_passes
 from needle_ir.device import Device, all_devices, cpu, default_device
+from needle_ir.init import manual_seed
 from needle_ir.ir import DTypeError, Graph, OpError, ShapeError
 from needle_ir.jit import Compiled, JitFunction, compile, jit, trace
 from needle_ir.ops import (
@@ -102,6 +103,7 @@ __all__ = [
     "jit",
     "log",
     "logsumexp",
+    "manual_seed",
     "matmul",
     "maximum",
     "minimum",

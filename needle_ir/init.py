@@ -1,10 +1,12 @@
 """Initializers: constants and random draws.
 
 Draws come from NumPy's global generator in program order, so `numpy.random.seed` makes a run
-repeatable. Inside a traced function a draw is part of the graph, and drawn anew at every call.
+repeatable; after `manual_seed` they come from a faster one. Inside a traced function a draw is part
+of the graph, and drawn anew at every call.
 """
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,20 @@ import numpy as np
 from needle_ir import ops
 from needle_ir.device import Device, check_device
 from needle_ir.ir import Array, as_dtype, is_floating
-from needle_ir.recording import state
+from needle_ir.recording import guarded, state
+from needle_ir.runtime import draws
 from needle_ir.tensor import Tensor
+
+
+def manual_seed(seed: int | None) -> None:
+    """Draw from a generator of the library's own from now on, seeded with `seed`.
+
+    Initializers, dropout and the shuffles of `DataLoader` draw from it. It is faster than NumPy's
+    global generator, makes float32 numbers at once, and gives other numbers. With None, draws come
+    from NumPy's global generator again. Raises ValueError for a negative seed, TypeError for one
+    that is no integer.
+    """
+    draws.seed(None if seed is None else operator.index(seed))
 
 
 def rand(
@@ -28,7 +42,9 @@ def rand(
     check_device(device)
     if state.trace is not None:
         return _drawn(ops.random_uniform(shape, low, high, dtype), requires_grad)
-    return _made(np.random.rand(*shape) * (high - low) + low, dtype, requires_grad)
+    drawn = _empty(shape, dtype)
+    draws.uniform(drawn, low, high)
+    return _made(drawn, dtype, requires_grad)
 
 
 def randn(
@@ -43,7 +59,9 @@ def randn(
     check_device(device)
     if state.trace is not None:
         return _drawn(ops.random_normal(shape, mean, std, dtype), requires_grad)
-    return _made(np.random.randn(*shape) * std + mean, dtype, requires_grad)
+    drawn = _empty(shape, dtype)
+    draws.normal(drawn, mean, std)
+    return _made(drawn, dtype, requires_grad)
 
 
 def randb(
@@ -56,10 +74,14 @@ def randb(
     """A tensor of `shape`, true with probability `p`."""
     check_device(device)
     if state.trace is not None:
-        draw = _drawn(ops.random_uniform(shape, 0.0, 1.0, np.float64), False) <= p
+        # NumPy's own draws are float64, and so are the numbers that p is compared with.
+        kind = np.float32 if guarded(draws, "own") else np.float64
+        draw = _drawn(ops.random_uniform(shape, 0.0, 1.0, kind), False) <= p
         kept = draw if as_dtype(dtype) == draw.dtype else draw.astype(dtype)
         return _with_grad(kept, requires_grad)
-    return _made(np.random.rand(*shape) <= p, dtype, requires_grad)
+    drawn = np.empty(shape, np.float32 if draws.own else np.float64)
+    draws.uniform(drawn)
+    return _made(drawn <= p, dtype, requires_grad)
 
 
 def constant(
@@ -156,6 +178,12 @@ def _gain(nonlinearity: str) -> float:
     if nonlinearity != "relu":
         raise ValueError(f"nonlinearity {nonlinearity!r}: the gain is known for 'relu' only")
     return math.sqrt(2)
+
+
+def _empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array to draw into. NumPy's own draws are float64 and converted afterwards."""
+    kind = as_dtype(dtype)
+    return np.empty(shape, kind if draws.own and is_floating(kind) else np.float64)
 
 
 def _made(array: Array, dtype: Any, requires_grad: bool) -> Tensor:

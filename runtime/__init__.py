@@ -3,6 +3,7 @@
 if __name__ != "needle_ir.runtime":
     raise ImportError("this folder is imported as `needle_ir.runtime`, not as `runtime`")
 
+from needle_ir.runtime.draws import draws
 from needle_ir.runtime.executor import Executor, Wrap
 from needle_ir.runtime.inline import Kernel
 from needle_ir.runtime.interpreter import interpret
@@ -21,6 +22,7 @@ __all__ = [
     "Kernel",
     "MissingKernelError",
     "Wrap",
+    "draws",
     "evaluate",
     "interpret",
     "make_kernel",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from needle_ir.ir import CONSTANT, INPUT, Array, Node, Trait
+from needle_ir.runtime.draws import draws
 from needle_ir.runtime.inline import Inline, Kernel, Lines
 from needle_ir.runtime.tiles import scratch, temporaries, tiling
 
@@ -130,31 +131,11 @@ def _view(make_view: Callable[[Node], Callable[[Array], Array]]) -> Callable[[No
 
 
 def _random_uniform(node: Node) -> Kernel:
-    low, high = node.attrs["low"], node.attrs["high"]
-    scale = high - low
-    unit = (low, high) == (0, 1)
-
-    def random_uniform(out: Array) -> None:
-        # The numbers of numpy.random.rand, from the same stream, without an array of their own.
-        generator = np.random.Generator(np.random.mtrand.get_bit_generator())
-        if out.dtype == np.float64:
-            generator.random(out=out)
-            if not unit:
-                np.multiply(out, scale, out)
-                np.add(out, low, out)
-        else:
-            np.copyto(out, generator.random(out.shape) * scale + low, casting="same_kind")
-
-    return random_uniform
+    return partial(draws.uniform, low=node.attrs["low"], high=node.attrs["high"])
 
 
 def _random_normal(node: Node) -> Kernel:
-    mean, std = node.attrs["mean"], node.attrs["std"]
-
-    def random_normal(out: Array) -> None:
-        np.copyto(out, np.random.randn(*out.shape) * std + mean, casting="same_kind")
-
-    return random_normal
+    return partial(draws.normal, mean=node.attrs["mean"], std=node.attrs["std"])
 
 
 def _slices(starts: Ints, lengths: Ints, steps: Ints) -> tuple[slice, ...]:

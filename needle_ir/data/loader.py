@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from needle_ir.data.dataset import Dataset
+from needle_ir.runtime import draws
 from needle_ir.tensor import Tensor
 
 
@@ -51,7 +52,7 @@ class DataLoader:
         """Start a pass: draw its order now, and return an iterator over its batches."""
         order = np.arange(len(self.dataset))
         if self.shuffle:
-            np.random.shuffle(order)
+            draws.shuffle(order)
         self._last_pass = _batches(self.dataset, order, self._starts())
         return self._last_pass
 

@@ -1,0 +1,66 @@
+"""Where random numbers come from: NumPy's global generator, or a fast one of the library's own."""
+
+import numpy as np
+
+from needle_ir.ir import Array
+
+
+class Draws:
+    """The stream that initializers, dropout and shuffles draw from.
+
+    At first it is NumPy's global generator, with the numbers of `numpy.random.rand`, `randn` and
+    `shuffle`, which are float64. After `seed` it is a generator of its own (SFC64) that makes
+    numbers of the dtype that is asked for.
+    """
+
+    def __init__(self) -> None:
+        self.own = False
+        self._generator: np.random.Generator | None = None
+
+    def seed(self, seed: int | None) -> None:
+        """Draw from a generator of its own from now on; with None from NumPy's global one again."""
+        self._generator = None if seed is None else np.random.Generator(np.random.SFC64(seed))
+        self.own = seed is not None
+
+    def uniform(self, out: Array, low: float = 0.0, high: float = 1.0) -> None:
+        """Fill a float array with numbers that are uniform in [low, high)."""
+        scale = high - low
+        if self._generator is None:
+            # The stream of numpy.random.rand, without an array of its own where it can be.
+            generator = np.random.Generator(np.random.mtrand.get_bit_generator())
+            if out.dtype == np.float64:
+                generator.random(out=out)
+            else:
+                np.copyto(out, generator.random(out.shape) * scale + low, casting="same_kind")
+                return
+        elif out.dtype == np.float16:
+            np.copyto(out, self._generator.random(out.shape, np.float32), casting="same_kind")
+        else:
+            self._generator.random(dtype=out.dtype, out=out)
+        if (low, high) != (0, 1):
+            np.multiply(out, scale, out)
+            np.add(out, low, out)
+
+    def normal(self, out: Array, mean: float = 0.0, std: float = 1.0) -> None:
+        """Fill a float array with normal numbers of this mean and standard deviation."""
+        if self._generator is None:
+            np.copyto(out, np.random.randn(*out.shape) * std + mean, casting="same_kind")
+            return
+        if out.dtype == np.float16:
+            drawn = self._generator.standard_normal(out.shape, np.float32)
+            np.copyto(out, drawn, casting="same_kind")
+        else:
+            self._generator.standard_normal(dtype=out.dtype, out=out)
+        if (mean, std) != (0, 1):
+            np.multiply(out, std, out)
+            np.add(out, mean, out)
+
+    def shuffle(self, indices: Array) -> None:
+        """Shuffle an array in place along its first axis."""
+        if self._generator is None:
+            np.random.shuffle(indices)
+        else:
+            self._generator.shuffle(indices)
+
+
+draws = Draws()
