@@ -17,7 +17,7 @@ from needle_ir.passes import (
 )
 from needle_ir.runtime import Executor, evaluate
 
-Pipeline = str | Sequence[Pass]
+Pipeline = str | Sequence[str | Pass]
 # Runs a plan: arrays in, arrays out.
 Run = Callable[[Plan, Sequence[Array]], tuple[Array, ...]]
 
@@ -50,12 +50,8 @@ _instead = _Instead()
 
 
 def read_pipeline(pipeline: Pipeline | None) -> list[Pass]:
-    """The passes of a pipeline given as text, as a list, or as None for the default one."""
-    if pipeline is None:
-        pipeline = DEFAULT_PIPELINE
-    if isinstance(pipeline, str):
-        return parse_pipeline(pipeline, pass_table(evaluate))
-    return list(pipeline)
+    """The passes of a pipeline: a text, a list of texts and passes, or None for the default one."""
+    return parse_pipeline(DEFAULT_PIPELINE if pipeline is None else pipeline, pass_table(evaluate))
 
 
 def compile_graph(

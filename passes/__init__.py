@@ -16,8 +16,28 @@ from needle_ir.passes.horizontal import Horizontal
 from needle_ir.passes.instruments import Record, Stage, Verify
 from needle_ir.passes.lower import Lower
 from needle_ir.passes.memory import make_plan, plan_memory
+from needle_ir.passes.pattern import (
+    BoundOp,
+    Kind,
+    OpKind,
+    Pattern,
+    any_op,
+    boolean,
+    constant,
+    elementwise,
+    floating,
+    integer,
+    of_dtype,
+    of_rank,
+    one_of,
+    reduction,
+    scalar_constant,
+    scalar_value,
+    single_use,
+)
 from needle_ir.passes.pipeline import format_pipeline, parse_pipeline, run_pipeline
-from needle_ir.passes.rewrite import Pattern, Rule, rewrite
+from needle_ir.passes.rewrite import RulePass, rewrite
+from needle_ir.passes.rule import Rule
 from needle_ir.passes.schedule import peak_bytes, schedule
 from needle_ir.passes.simplify import Simplify
 from needle_ir.passes.stabilize import Stabilize
@@ -48,26 +68,43 @@ __all__ = [
     "DCE",
     "DEFAULT_PIPELINE",
     "Autodiff",
+    "BoundOp",
     "Fold",
     "Fuse",
     "Horizontal",
+    "Kind",
     "Lower",
     "NotDifferentiableError",
+    "OpKind",
     "Pattern",
     "Record",
     "Rule",
+    "RulePass",
     "Simplify",
     "Stabilize",
     "Stage",
     "Verify",
+    "any_op",
     "backward",
+    "boolean",
+    "constant",
+    "elementwise",
+    "floating",
     "format_pipeline",
+    "integer",
     "make_plan",
+    "of_dtype",
+    "of_rank",
+    "one_of",
     "parse_pipeline",
     "pass_table",
     "peak_bytes",
     "plan_memory",
+    "reduction",
     "rewrite",
     "run_pipeline",
+    "scalar_constant",
+    "scalar_value",
     "schedule",
+    "single_use",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from needle_ir.ir import Graph, Node, Trait
+from needle_ir.ir import Application, Graph, Node, Trait, announce, watched
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,11 @@ class CSE:
             operands = [id(operand) for operand in inputs]
             if node.op.has(Trait.COMMUTATIVE):
                 operands.sort()
-            return known.setdefault((node.op, node.attrs.key, *operands), node)
+            first = known.setdefault((node.op, node.attrs.key, *operands), node)
+            if first is not node and watched():
+                same = Application("cse", node, first, matched=(node,), new=())
+                return first if announce(same) else node
+            return first
 
         return graph.rebuild(merge)
 

@@ -5,13 +5,17 @@ from dataclasses import dataclass, field
 
 from needle_ir.ir import (
     CONSTANT,
+    Application,
     Array,
     Graph,
     Node,
     TensorType,
     Trait,
+    announce,
     constant_node,
     inherit_origin,
+    topological,
+    watched,
 )
 from needle_ir.ops import broadcast_to
 from needle_ir.ops.shape import BROADCAST_TO, RESHAPE, broadcast_shapes
@@ -39,10 +43,23 @@ class Fold:
 
     def _fold(self, node: Node, inputs: tuple[Node, ...]) -> Node:
         node = node.with_inputs(inputs)
+        folded = self._folded(node)
+        if folded is None or not watched():
+            return node if folded is None else folded
+        made = Application("fold", node, folded, (node,), tuple(topological([folded])))
+        return folded if announce(made) else node
+
+    def _folded(self, node: Node) -> Node | None:
+        """The constant that `node` is, broadcast where it was; None where it is not folded."""
         small = _before_broadcasts(node)
         if not self._foldable(small):
-            return node
-        value = self.evaluate(small, [operand.attrs["value"] for operand in small.inputs])
+            return None
+        try:
+            value = self.evaluate(small, [operand.attrs["value"] for operand in small.inputs])
+        except (ArithmeticError, LookupError, ValueError):
+            # Not with these numbers: an integer to a negative power, an index out of range. It is
+            # an error when the program runs, and none where nothing needs the node.
+            return None
         if value.size == node.type.size:
             return constant_node(value.reshape(node.shape), node.origin)
         with inherit_origin(node.origin):

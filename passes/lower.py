@@ -1,8 +1,11 @@
 """Lowering: composites opened into the ops they are made of."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from needle_ir.ir import Graph, Node, inherit_origin
+from needle_ir.ir import Graph, Op
+from needle_ir.passes.pattern import BoundOp, OpKind
+from needle_ir.passes.rewrite import Rule, rewrite
 
 
 @dataclass(frozen=True)
@@ -18,16 +21,21 @@ class Lower:
 
     def run(self, graph: Graph) -> Graph:
         """The graph without composites, or only with those that have a VJP."""
-        while any(map(self._opens, graph.nodes)):
-            graph = graph.rebuild(self._open)
-        return graph
+        return rewrite(graph, [_WITHOUT_VJP if self.keep_vjp else _ALL])
 
-    def _opens(self, node: Node) -> bool:
-        return node.op.decompose is not None and not (self.keep_vjp and node.op.vjp is not None)
 
-    def _open(self, node: Node, inputs: tuple[Node, ...]) -> Node:
-        if not self._opens(node):
-            return node.with_inputs(inputs)
-        assert node.op.decompose is not None
-        with inherit_origin(node.origin):
-            return node.op.decompose(*inputs, **node.attrs)
+def _decomposition(f: BoundOp, *xs: Any) -> Any:
+    assert f.op.decompose is not None
+    return f.op.decompose(*xs, **f.attrs)
+
+
+def _has_no_vjp(op: Op) -> bool:
+    return op.decompose is not None and op.vjp is None
+
+
+def _opening(composites: OpKind) -> Rule:
+    return Rule("lower", lambda f=composites, *xs: f(*xs), _decomposition)
+
+
+_ALL = _opening(OpKind("composite", lambda op: op.decompose is not None))
+_WITHOUT_VJP = _opening(OpKind("composite without a VJP", _has_no_vjp))

@@ -3,13 +3,13 @@
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any
 
 from needle_ir.ir import Graph, Instrument, Pass, RewriteInstrument, watch_rewrites
 
-_ITEM = re.compile(r"\s*([a-z_]+)\s*(?:\{([^{}]*)\})?\s*(?:,|$)")
+_ITEM = re.compile(r"\s*([a-z_][a-z0-9_-]*)\s*(?:\{([^{}]*)\})?\s*(?:,|$)")
 
 
 def run_pipeline(
@@ -34,16 +34,27 @@ def run_pipeline(
 def format_pipeline(passes: Iterable[Pass]) -> str:
     """The text form of a pipeline: `lower{keep_vjp=true}, fold, cse`.
 
-    Options are the fields of the pass that are shown in its repr and differ from their defaults.
+    Options are the fields of the pass, where it is a dataclass, that are shown in its repr and
+    differ from their defaults.
     """
     return ", ".join(map(_format_pass, passes))
 
 
-def parse_pipeline(text: str, table: Mapping[str, Callable[..., Pass]]) -> list[Pass]:
-    """The passes that `text` names; `table` makes a pass of its name and its options.
+def parse_pipeline(
+    pipeline: str | Iterable[str | Pass], table: Mapping[str, Callable[..., Pass]]
+) -> list[Pass]:
+    """The passes of a pipeline: a text, or a list of texts and passes.
 
+    `table` makes a pass of its name and its options; a text may name the passes that stand there.
     Raises ValueError, with the place, for an unknown pass, an unknown option or a bad value.
     """
+    passes: list[Pass] = []
+    for part in [pipeline] if isinstance(pipeline, str) else pipeline:
+        passes += _parse_text(part, table) if isinstance(part, str) else [part]
+    return passes
+
+
+def _parse_text(text: str, table: Mapping[str, Callable[..., Pass]]) -> list[Pass]:
     passes: list[Pass] = []
     position = 0
     while position < len(text):
@@ -67,7 +78,7 @@ def parse_pipeline(text: str, table: Mapping[str, Callable[..., Pass]]) -> list[
 def _format_pass(pass_: Any) -> str:
     shown = [
         f"{field.name}={_format_value(getattr(pass_, field.name))}"
-        for field in fields(pass_)
+        for field in (fields(pass_) if is_dataclass(pass_) else ())
         if field.repr and getattr(pass_, field.name) != field.default
     ]
     return f"{pass_.name}{{{', '.join(shown)}}}" if shown else str(pass_.name)
@@ -92,7 +103,7 @@ def _parse_options(text: str) -> dict[str, bool | int]:
 
 def _check_kinds(pass_: Any, options: Mapping[str, bool | int]) -> None:
     """Refuse a number for an option that is true or false by default, and the other way round."""
-    for field in fields(pass_):
+    for field in fields(pass_) if is_dataclass(pass_) else ():
         if field.name in options and isinstance(field.default, bool | int):
             value = options[field.name]
             if isinstance(value, bool) != isinstance(field.default, bool):

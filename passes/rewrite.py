@@ -1,164 +1,235 @@
-"""Rewrite rules: patterns written as ordinary expressions, and the driver that applies them."""
+"""The driver that applies rewrite rules, and passes that are made of rules alone."""
 
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
 
-from needle_ir.ir import (
-    CONSTANT,
-    Application,
-    Graph,
-    Node,
-    Op,
-    Operators,
-    Trait,
-    announce,
-    inherit_origin,
-)
+from needle_ir.ir import INPUT, Application, Graph, Node, Op, announce, watched
+from needle_ir.passes.pattern import Pattern, facts, scalar_value
+from needle_ir.passes.rule import Rule
 
-Bindings = dict[str, Any]
+__all__ = ["Pattern", "Rule", "RulePass", "rewrite", "scalar_value"]
 
 
-@dataclass(frozen=True, eq=False)
-class Pattern(Operators):
-    """A node in a pattern: an op over patterns, or a wildcard, which has a name and no op.
+@dataclass(frozen=True, init=False, repr=False)
+class RulePass:
+    """A pass that is a name and a list of rules."""
 
-    As an operand a wildcard stands for any node, as an attribute for any value. A wildcard that
-    occurs twice stands for the same node both times.
-    """
+    name: str = field(repr=False)
+    rules: tuple[Rule, ...] = field(repr=False)
 
-    op: Op | None
-    inputs: tuple[Any, ...] = ()
-    attrs: Mapping[str, Any] | None = None
-    name: str = ""
+    def __init__(self, name: str, rules: Iterable[Rule]):
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "rules", tuple(rules))
 
-    def __apply_op__(
-        self, op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any]
-    ) -> "Pattern":
-        return Pattern(op, operands, attrs)
-
-
-class Rule:
-    """`pattern` may be replaced by `replacement`, where `condition` holds.
-
-    All three are functions with the same parameter names. `pattern` is called once, with
-    wildcards, and what it returns is matched: a Python number in it matches a scalar constant of
-    that value. `replacement` and `condition` are called with what the wildcards matched. A
-    replacement of another type than what it replaces is no replacement: the rule does not apply.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        pattern: Callable[..., Any],
-        replacement: Callable[..., Any],
-        condition: Callable[..., bool] | None = None,
-    ):
-        self.name = name
-        names = list(inspect.signature(pattern).parameters)
-        self.pattern: Pattern = pattern(*[Pattern(None, name=n) for n in names])
-        self._replacement = replacement
-        self._condition = condition
-        if self.pattern.op is None:
-            raise ValueError(f"rule {name}: the pattern is a wildcard, which matches everything")
-
-    def apply(self, node: Node) -> Node | None:
-        """What to put in the place of `node`, None where the rule does not apply."""
-        for bindings in _matches([(self.pattern, node)], {}):
-            if self._condition is not None and not self._condition(**bindings):
-                continue
-            with inherit_origin(node.origin):
-                result: Node = self._replacement(**bindings)
-            if result.type == node.type:
-                return result
-        return None
+    def run(self, graph: Graph) -> Graph:
+        """The graph with the rules applied until none applies any more."""
+        return rewrite(graph, self.rules)
 
     def __repr__(self) -> str:
-        return f"<rule {self.name}>"
+        return f"RulePass({self.name!r}, {[*self.rules]})"
 
 
-def rewrite(graph: Graph, rules: Iterable[Rule], max_sweeps: int = 100) -> Graph:
+def rewrite(graph: Graph, rules: Iterable[Rule], limit: int | None = None) -> Graph:
     """`graph` with `rules` applied, operands before users, until none applies any more.
 
-    Raises RuntimeError, naming the rules that still apply, after `max_sweeps` sweeps: then some
-    rules undo each other.
+    Of several rules that apply to a node the first one does. A node is looked at again only where
+    one of its operands changed, or where a rule failed because of a use that is gone. Where no
+    rule applies, the result is `graph` itself.
+
+    Raises RuntimeError, naming the rules, where a rule applies to what another one made, a third
+    one to what that one made, and so on for more than `limit` times: then some undo each other.
+    By default the limit is 1,000 and twice the number of nodes.
     """
-    by_op: dict[Op, list[Rule]] = {}
-    for rule in rules:
-        assert rule.pattern.op is not None
-        by_op.setdefault(rule.pattern.op, []).append(rule)
-
-    fired: list[str] = []
-
-    def visit(node: Node, inputs: tuple[Node, ...]) -> Node:
-        node = node.with_inputs(inputs)
-        for rule in by_op.get(node.op, ()):
-            result = rule.apply(node)
-            if result is None or result is node or not _announced(rule.name, node, result):
-                continue
-            fired.append(rule.name)
-            return result
-        return node
-
-    for _ in range(max_sweeps):
-        fired.clear()
-        graph = graph.rebuild(visit)
-        if not fired:
-            return graph
-    raise RuntimeError(f"rules undo each other: {', '.join(sorted(set(fired)))} still apply")
+    if limit is None:
+        limit = 1000 + 2 * len(graph.nodes)
+    return _Driver(graph, tuple(rules), limit).run()
 
 
-def _announced(rule: str, before: Node, after: Node) -> bool:
-    return announce(Application(rule, before, after, (before,), (after,)))
+@dataclass(frozen=True, slots=True)
+class _Descent:
+    """The rule that made a node, and the descent of the node that it was made from."""
+
+    rule: str
+    parent: "_Descent | None"
+    length: int
 
 
-def scalar_value(node: Node) -> Any:
-    """The value of a constant with one element, as a Python scalar; None for any other node."""
-    if node.op is CONSTANT and node.type.size == 1:
-        return node.attrs["value"].item()
-    return None
+class _Driver:
+    """The worklist, and the graph as it is while it is rewritten.
 
+    `users` has a key for every node that is alive, and under it what reads the node. Nodes are
+    immutable: where one is replaced, its users read the old one until they are visited, and
+    `replaced` says what stands for it.
+    """
 
-def _matches(todo: list[tuple[Any, Node]], bindings: Bindings) -> Iterator[Bindings]:
-    """What the wildcards stand for, in each way that every pattern in `todo` matches its node."""
-    while todo:
-        (pattern, node), *todo = todo
-        if not isinstance(pattern, Pattern):
-            if not _is_number(node, pattern):
-                return
-        elif pattern.op is None:
-            if bindings.setdefault(pattern.name, node) is not node:
-                return
-        elif (
-            node.op is not pattern.op
-            or len(node.inputs) != len(pattern.inputs)
-            or not _match_attrs(pattern.attrs or {}, node, bindings)
-        ):
+    def __init__(self, graph: Graph, rules: tuple[Rule, ...], limit: int):
+        self.graph = graph
+        self.rules = rules
+        self.limit = limit
+        self.rules_by_op: dict[Op, list[Rule]] = {}
+        self.replaced: dict[Node, Node] = {}
+        self.roots = {*graph.outputs, *graph.effects, *graph.unused}
+        self.users: dict[Node, dict[Node, None]] = {node: {} for node in graph.nodes}
+        for node in graph.nodes:
+            self._register(node)
+        # When a node's turn is: that of the original node that it goes back to, and among what was
+        # made in its place, the latest first, operands before users.
+        self.turn = {node: (i, 0, 0) for i, node in enumerate(graph.nodes)}
+        self.descent: dict[Node, _Descent] = {}
+        # The roots of the patterns that failed because a node was shared, by that node.
+        self.failed: dict[Node, dict[Node, None]] = {}
+        self.visited: Node | None = None
+        self.numbers = count()
+        self.todo: list[tuple[tuple[int, int, int], int, Node]] = []
+        self.queued: set[Node] = set()
+        for node in graph.nodes:
+            if self._rules_for(node):
+                self._queue(node)
+
+    def run(self) -> Graph:
+        """Visit nodes until none is left to visit."""
+        while self.todo:
+            node = heappop(self.todo)[-1]
+            self.queued.discard(node)
+            if node in self.users:
+                self.visit(node)
+        return self.graph.with_roots(self._now)
+
+    def visit(self, node: Node) -> None:
+        """Apply the first rule that applies to a node, once its operands are the present ones."""
+        node = self._over_present_operands(node)
+        rules = self._rules_for(node)
+        if not rules:
             return
-        elif node.op.has(Trait.COMMUTATIVE):
-            # The rest decides which order it is: `(x + y) - x` matches (a + b) - b.
-            for operands in (node.inputs, node.inputs[::-1]):
-                pairs = zip(pattern.inputs, operands, strict=True)
-                yield from _matches([*pairs, *todo], dict(bindings))
-            return
-        else:
-            todo = [*zip(pattern.inputs, node.inputs, strict=True), *todo]
-    yield bindings
+        self.visited = node
+        known = facts(node)
+        for rule in rules:
+            if rule.needs <= known:
+                found = rule.find(node, self._is_shared)
+                if found is not None and self._apply(rule, node, *found):
+                    return
 
+    def _rules_for(self, node: Node) -> list[Rule]:
+        rules = self.rules_by_op.get(node.op)
+        if rules is None:
+            rules = [rule for rule in self.rules if rule.begins_with(node.op)]
+            self.rules_by_op[node.op] = rules
+        return rules
 
-def _is_number(node: Node, number: float) -> bool:
-    # 0 matches +0.0 only: -0.0 behaves otherwise in sums and quotients.
-    value = scalar_value(node)
-    return value is not None and value == number and str(value)[0] == str(number)[0]
-
-
-def _match_attrs(patterns: Mapping[str, Any], node: Node, bindings: Bindings) -> bool:
-    for name, wanted in patterns.items():
-        value = node.attrs[name]
-        if isinstance(wanted, Pattern):
-            if bindings.setdefault(wanted.name, value) != value:
-                return False
-        elif wanted != value:
+    def _apply(self, rule: Rule, node: Node, after: Node, matched: tuple[Node, ...]) -> bool:
+        """Put `after` in the place of `node`. False where somebody refuses that."""
+        new = self._not_alive(after)
+        if any(node in x.inputs for x in new):
+            raise ValueError(f"rule {rule.name}: the replacement reads the node that it replaces")
+        if watched() and not announce(Application(rule.name, node, after, matched, new)):
             return False
-    return True
+        parent = self.descent.get(node)
+        descent = _Descent(rule.name, parent, 1 if parent is None else parent.length + 1)
+        if descent.length > self.limit:
+            raise RuntimeError(self._chase(descent, node))
+        position = self.turn[node][0]
+        for x in new:
+            self._adopt(x, (position, -descent.length, next(self.numbers)))
+            self.descent[x] = descent
+            if self._rules_for(x) or any(operand in self.replaced for operand in x.inputs):
+                self._queue(x)
+        self._replace(node, after)
+        return True
+
+    def _not_alive(self, root: Node) -> tuple[Node, ...]:
+        """The nodes that `root` needs and the graph does not have, operands first."""
+        found: dict[Node, None] = {}
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            waiting = [x for x in node.inputs if x not in self.users and x not in found]
+            if node in self.users or node in found or not waiting:
+                stack.pop()
+                if node not in self.users:
+                    found[node] = None
+            else:
+                stack += reversed(waiting)
+        return tuple(found)
+
+    def _adopt(self, node: Node, turn: tuple[int, int, int]) -> None:
+        """Let a new node live."""
+        self.replaced.pop(node, None)
+        self.turn[node] = turn
+        self.users[node] = {}
+        self._register(node)
+
+    def _register(self, node: Node) -> None:
+        for operand in node.inputs:
+            self.users[self._now(operand)][node] = None
+
+    def _replace(self, old: Node, new: Node) -> None:
+        self.replaced[old] = new
+        readers = self.users[old]
+        self.users[old] = {}
+        for reader in readers:
+            self.users[new][reader] = None
+            self._queue(reader)
+        if old in self.roots:
+            self.roots.remove(old)
+            self.roots.add(new)
+        self._bury(old)
+
+    def _bury(self, node: Node) -> None:
+        """Forget a node that nothing reads, and what only it read."""
+        dead = [node]
+        while dead:
+            node = dead.pop()
+            del self.users[node]
+            for operand in dict.fromkeys(map(self._now, node.inputs)):
+                readers = self.users[operand]
+                readers.pop(node, None)
+                if not readers and operand not in self.roots and operand.op is not INPUT:
+                    dead.append(operand)
+                for root in self.failed.pop(operand, ()):
+                    if root in self.users:
+                        self._queue(root)
+
+    def _over_present_operands(self, node: Node) -> Node:
+        if not any(operand in self.replaced for operand in node.inputs):
+            return node
+        new = node.with_inputs(tuple(map(self._now, node.inputs)))
+        self._adopt(new, self.turn[node])
+        if node in self.descent:
+            self.descent[new] = self.descent[node]
+        self._replace(node, new)
+        return new
+
+    def _now(self, node: Node) -> Node:
+        """What stands for a node at present."""
+        last = node
+        while last in self.replaced:
+            last = self.replaced[last]
+        while node is not last:
+            self.replaced[node], node = last, self.replaced[node]
+        return last
+
+    def _queue(self, node: Node) -> None:
+        if node not in self.queued:
+            self.queued.add(node)
+            heappush(self.todo, (self.turn[node], next(self.numbers), node))
+
+    def _is_shared(self, node: Node, beside: Collection[Node]) -> bool:
+        if node in self.roots or any(user not in beside for user in self.users[node]):
+            assert self.visited is not None
+            self.failed.setdefault(node, {})[self.visited] = None
+            return True
+        return False
+
+    def _chase(self, descent: _Descent, node: Node) -> str:
+        names: set[str] = set()
+        step: _Descent | None = descent
+        while step is not None and step.length > self.limit - 100:
+            names.add(step.rule)
+            step = step.parent
+        where = "" if node.origin is None else f" (at {node.origin})"
+        return (
+            f"rules undo each other: {', '.join(sorted(names))} still apply after "
+            f"{self.limit:,} applications, each to what the one before made{where}"
+        )

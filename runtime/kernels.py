@@ -118,6 +118,22 @@ def _logsumexp(node: Node) -> Kernel:
     return logsumexp
 
 
+def _matmul(node: Node) -> Kernel:
+    # NumPy hands a swapped view to BLAS as a flag: nothing is copied.
+    def right(a: Array, b: Array, out: Array) -> None:
+        np.matmul(a, b.swapaxes(-1, -2), out)
+
+    def left(a: Array, b: Array, out: Array) -> None:
+        np.matmul(a.swapaxes(-1, -2), b, out)
+
+    def both(a: Array, b: Array, out: Array) -> None:
+        np.matmul(a.swapaxes(-1, -2), b.swapaxes(-1, -2), out)
+
+    if "transpose_a" in node.attrs:
+        return both if "transpose_b" in node.attrs else left
+    return right if "transpose_b" in node.attrs else np.matmul
+
+
 def _view(make_view: Callable[[Node], Callable[[Array], Array]]) -> Callable[[Node], Kernel]:
     def make(node: Node) -> Kernel:
         look = make_view(node)
@@ -286,7 +302,7 @@ KERNELS: KernelTable = {
     "max": Inline(_reduction(np.maximum)),
     "min": Inline(_reduction(np.minimum)),
     "logsumexp": _logsumexp,
-    "matmul": _ufunc(np.matmul),
+    "matmul": _matmul,
     "gather": _gather,
     "scatter_add": _scatter_add,
     "unslice": _unslice,

@@ -1,7 +1,7 @@
 """Ops and nodes: the two things a graph is made of."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from typing import Any
@@ -48,7 +48,8 @@ class Op:
     or DTypeError. `normalize(*types, **attrs)` returns the attributes in their one written form
     (axes sorted and counted from 0). `vjp(ct, out, *inputs, **attrs)` emits the cotangent of each
     input, None where there is none; an op without one is not differentiable. A composite has
-    `decompose(*inputs, **attrs)`, which is its definition.
+    `decompose(*inputs, **attrs)`, which is its definition. The normal form leaves an attribute out
+    that has its value in `defaults`.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Op:
     normalize: Callable[..., Mapping[str, Any]] | None = None
     vjp: Callable[..., "tuple[Node | None, ...]"] | None = None
     decompose: "Callable[..., Node] | None" = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def has(self, trait: Trait) -> bool:
         """Whether the op declares `trait`."""

@@ -14,7 +14,8 @@ class Application:
 
     `rule` names what did it: a rewrite rule, or a pass that has one way of rewriting. `matched`
     are the nodes that the pattern stood for, `before` first; `new` are the nodes that were made,
-    operands first.
+    operands first. Where a node is dropped and nothing takes its place, `after` is the node itself
+    and `matched` all that goes with it.
     """
 
     rule: str

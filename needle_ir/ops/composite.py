@@ -4,7 +4,16 @@ from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
 
-from needle_ir.ir import Node, Op, TensorType, inherit_origin, input_node
+from needle_ir.ir import (
+    Node,
+    Op,
+    OpError,
+    TensorType,
+    Trait,
+    inherit_origin,
+    input_node,
+    topological,
+)
 from needle_ir.ops.build import apply
 
 
@@ -28,7 +37,9 @@ def composite(
     The positional arguments of the function are the op's operands, its keyword-only arguments the
     attributes. It is shown and recorded as one node; the lowering pass opens it. The type rule is
     the function itself, run on operands without data. `vjp(ct, out, *operands, **attrs)` replaces
-    the derived derivative where one by hand is better.
+    the derived derivative where one by hand is better. Random draws and other effects have their
+    place in the program, so that they stand outside: pass what was drawn as an operand. Raises
+    OpError, where it is recorded, for a composite that has one inside.
 
         @composite()
         def silu(x):
@@ -38,9 +49,20 @@ def composite(
     def decorate(function: Callable[..., Node]) -> Composite:
         def infer(*types: TensorType, **attrs: Any) -> TensorType:
             with inherit_origin(None):
-                return function(*[input_node(t) for t in types], **attrs).type
+                result = function(*[input_node(t) for t in types], **attrs)
+            _refuse_effects(result)
+            return result.type
 
         op = Op(name=name or function.__name__, infer=infer, decompose=function, vjp=vjp)
         return Composite(op, function)
 
     return decorate
+
+
+def _refuse_effects(result: Node) -> None:
+    for node in topological([result]):
+        if node.op.has(Trait.EFFECT):
+            raise OpError(
+                f"it has {node.op.name} inside, whose place in the program would be lost; "
+                "draw outside of the composite, and pass the draw as an operand"
+            )

@@ -155,6 +155,75 @@ def _through_int(random: Random, x: Value) -> Value | None:
     return Value(ops.cast(number * number - number, x.node.dtype), x.bound**2 + x.bound, True)
 
 
+def _integers(random: Random, x: Value) -> Value | None:
+    """Arithmetic that wraps around in a byte."""
+    if not x.certain or x.bound > 100:
+        return None
+    number = ops.cast(x.node, np.int8)
+    wrapped = random.choice(
+        [
+            lambda n: (n + 100) + 100,
+            lambda n: (n * 7) * 9 - n * 0,
+            lambda n: -(0 - n) + 0,
+            lambda n: (n + n * n) - n * n,
+            lambda n: ops.maximum(ops.maximum(n, 3 - n), 3 - n),
+            lambda n: ops.power(n, 2) - ops.sign(n),
+        ]
+    )(number)
+    return Value(ops.cast(wrapped, x.node.dtype), 128, True)
+
+
+def _flags(random: Random, x: Value) -> Value | None:
+    """Booleans: compared, negated, joined, and made a number again."""
+    if not x.certain:
+        return None
+    compare = random.choice([ops.less, ops.less_equal, ops.equal, ops.not_equal, ops.greater])
+    flags = compare(x.node, random.choice([0.5, -1.0, 0.0]))
+    for _ in range(random.randint(0, 3)):
+        flags = random.choice(
+            [
+                ops.logical_not,
+                lambda f: f * True,
+                lambda f: f + False,
+                lambda f: ops.equal(f, False),
+                lambda f: ops.where(f, ops.as_constant(False), True),
+                lambda f: f + (x.node > 1),
+            ]
+        )(flags)
+    number = ops.cast(flags, x.node.dtype)
+    scale = random.choice([1.0, 0.75, -2.0])
+    number = number / scale if _coin(random) else number * scale
+    return Value(number, 2.0, True)
+
+
+def _selected(random: Random, x: Value) -> Value | None:
+    if not x.certain:
+        return None
+    condition = random.choice([x.node > 0, ops.as_constant(True), ops.as_constant([False])])
+    other = random.choice([x.node, ops.as_constant(0, x.node.dtype), x.node * 2])
+    inner = ops.where(condition, other, x.node)
+    return Value(ops.where(condition, x.node, inner), 2 * x.bound, True)
+
+
+def _parts(random: Random, x: Value) -> Value | None:
+    """Cut along an axis and put together, in the same order or not."""
+    if not x.node.shape:
+        return None
+    axis, length = random.randrange(len(x.node.shape)), 0
+    parts = []
+    while length < x.node.shape[axis]:
+        n = random.randint(1, x.node.shape[axis] - length)
+        starts = [length if i == axis else 0 for i in range(len(x.node.shape))]
+        lengths = [n if i == axis else dim for i, dim in enumerate(x.node.shape)]
+        parts.append(ops.slice(x.node, starts, lengths))
+        length += n
+    if _coin(random):
+        random.shuffle(parts)
+    if not parts:
+        return None
+    return Value(ops.concatenate(parts, axis), x.bound, x.certain)
+
+
 def _norm(norm: Callable[..., Node]) -> Any:
     def move(random: Random, x: Value) -> Value | None:
         shape = x.node.shape
@@ -187,10 +256,15 @@ UNARY = [
     _exact(lambda x: ops.power(x, 1) / 1.0),
     _exact(lambda x: x * 0.5 + 2.0, lambda b: b + 2),
     _exact(lambda x: x * np.arange(3.0)[1:2], lambda b: b),
+    _exact(lambda x: x / 4.0 * 2.0 * 8.0, lambda b: 4 * b),
+    _exact(lambda x: -(x * 3.0) / -1.0, lambda b: 3 * b),
+    _exact(lambda x: ops.power(x, 0) - -x, lambda b: b + 1),
     _exact(ops.stop_gradient),
     _exact(ops.variable),
     _kinked(lambda x: ops.relu(ops.relu(x))),
     _kinked(ops.abs),
+    _kinked(lambda x: ops.sign(ops.sign(x)), lambda b: 1),
+    _kinked(lambda x: ops.maximum(x, x) + ops.relu(abs(-x)), lambda b: 2 * b),
     _kinked(lambda x: ops.where(x > 0.5, x, 0.25 * x), lambda b: b),
     _exp,
     _sum,
@@ -211,6 +285,11 @@ UNARY = [
     _gather,
     _other_float,
     _through_int,
+    _integers,
+    _flags,
+    _flags,
+    _selected,
+    _parts,
     _norm(ops.layer_norm),
     _norm(ops.batch_norm),
     _softmax_loss,
@@ -223,7 +302,11 @@ UNARY = [
 def _matmul(random: Random, x: Value, y: Value) -> Value | None:
     if not x.node.shape or not y.node.shape:
         return None
-    return Value(x.node @ y.node, x.bound * y.bound * x.node.shape[-1], False)
+    flags = {"transpose_a": _coin(random), "transpose_b": _coin(random)}
+    for name, operand in zip(flags, (x.node, y.node), strict=True):
+        flags[name] = flags[name] and len(operand.shape) > 1
+    inner = x.node.shape[-2 if flags["transpose_a"] else -1]
+    return Value(ops.matmul(x.node, y.node, **flags), x.bound * y.bound * inner, False)
 
 
 def _select(compare: Callable[[Any, Any], Node]) -> Any:

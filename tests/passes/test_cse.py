@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from needle_ir import ops
-from needle_ir.ir import Graph, Node, constant_node
+from needle_ir.ir import Application, Graph, Node, constant_node, watch_rewrites
 from needle_ir.passes import CSE, Autodiff
 from needle_ir.runtime import interpret
 from tests.passes.graph_text import arg, assert_text
@@ -120,3 +120,24 @@ def test_merging_reaches_through_users() -> None:
     first, second = CSE().run(graph).outputs
     assert first is second
     assert len(CSE().run(graph).nodes) == 4
+
+
+def test_every_merge_is_announced() -> None:
+    graph = of_two(lambda x, y: (ops.exp(x + y), ops.exp(y + x)))
+    seen: list[Application] = []
+    with watch_rewrites(lambda application: bool(seen.append(application)) or True):
+        (first, second) = CSE().run(graph).outputs
+    assert first is second
+    assert [(a.rule, a.before.op.name) for a in seen] == [("cse", "add"), ("cse", "exp")]
+    assert seen[1].after is first
+    assert [(a.matched, a.new) for a in seen] == [((a.before,), ()) for a in seen]
+
+
+def test_what_may_not_be_merged_stays_two() -> None:
+    graph = of_two(lambda x, y: (ops.exp(x + y), ops.exp(y + x)))
+    with watch_rewrites(lambda application: False):
+        assert CSE().run(graph) is graph
+    with watch_rewrites(lambda application: application.before.op.name == "add"):
+        first, second = CSE().run(graph).outputs
+    assert first is not second
+    assert first.inputs == second.inputs

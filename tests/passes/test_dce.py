@@ -3,7 +3,7 @@
 import numpy as np
 
 from needle_ir import ops
-from needle_ir.ir import Graph
+from needle_ir.ir import Application, Graph, watch_rewrites
 from needle_ir.passes import DCE
 from tests.passes.graph_text import arg, assert_text, text
 
@@ -69,3 +69,32 @@ def test_nothing_is_dead() -> None:
     x = arg("x", 3)
     graph = Graph([x], [ops.exp(x)])
     assert DCE().run(graph) is graph
+
+
+def test_every_removal_is_announced_with_all_that_goes() -> None:
+    x = arg("x", 3)
+    y, shared = ops.exp(x), ops.tanh(x)
+    first, second = ops.log(ops.sqrt(shared)), ops.relu(shared) * y
+    graph = Graph([x], [y], unused=[first, second, y])
+    seen: list[Application] = []
+    with watch_rewrites(lambda application: bool(seen.append(application)) or True):
+        after = DCE().run(graph)
+    assert after.unused == ()
+    assert [(a.rule, a.before, a.after, a.new) for a in seen] == [
+        ("dce", first, first, ()),
+        ("dce", second, second, ()),
+    ]
+    assert [[node.op.name for node in a.matched] for a in seen] == [
+        ["log", "sqrt", "tanh"],
+        ["multiply", "relu"],
+    ]
+
+
+def test_what_may_not_be_dropped_stays() -> None:
+    x = arg("x", 3)
+    first, second = ops.exp(x), ops.log(x)
+    graph = Graph([x], [x], unused=[first, second])
+    with watch_rewrites(lambda application: False):
+        assert DCE().run(graph) is graph
+    with watch_rewrites(lambda application: application.before is first):
+        assert DCE().run(graph).unused == (second,)

@@ -1,9 +1,10 @@
 """Fold: constant subexpressions computed, and what is never folded."""
 
 import numpy as np
+import pytest
 
 from needle_ir import ops
-from needle_ir.ir import CONSTANT, Graph, Node
+from needle_ir.ir import CONSTANT, Application, Graph, Node, watch_rewrites
 from needle_ir.passes import Fold
 from needle_ir.runtime import evaluate, interpret
 from tests.passes.graph_text import arg, assert_text, text
@@ -203,3 +204,43 @@ def test_empty_arrays_fold() -> None:
         }
         """,
     )
+
+
+def test_every_folding_is_announced() -> None:
+    x = arg("x", 3)
+    total = ops.exp(ops.as_constant(0.0)) + 1.0
+    graph = Graph([x], [x * total, -ops.broadcast_to(ops.as_constant(1.0), (2, 3))])
+    seen: list[Application] = []
+    with watch_rewrites(lambda application: bool(seen.append(application)) or True):
+        folded = FOLD.run(graph)
+    assert [(a.rule, a.before.op.name) for a in seen] == [
+        ("fold", "exp"),
+        ("fold", "add"),
+        ("fold", "negative"),
+    ]
+    assert [a.matched for a in seen] == [(a.before,) for a in seen]
+    assert [[node.op.name for node in a.new] for a in seen] == [
+        ["constant"],
+        ["constant"],
+        ["constant", "broadcast_to"],
+    ]
+    assert seen[-1].after is folded.outputs[1]
+
+
+def test_what_may_not_be_folded_stays() -> None:
+    graph = Graph([], [ops.exp(ops.as_constant(0.0)) + 1.0])
+    with watch_rewrites(lambda application: False):
+        assert FOLD.run(graph) is graph
+    with watch_rewrites(lambda application: application.before.op.name == "exp"):
+        assert [node.op.name for node in FOLD.run(graph).nodes] == ["constant", "constant", "add"]
+
+
+def test_what_can_not_be_computed_is_left_for_the_run() -> None:
+    two, rows = ops.as_constant(2), constant(2, 3)
+    power = two ** ops.as_constant(-1)
+    gathered = ops.gather(rows, ops.as_constant(np.array([5])))
+    for node in (power, gathered):
+        graph = Graph([], [rows], unused=[node])
+        assert FOLD.run(graph) is graph
+    with pytest.raises(ValueError, match="negative integer powers"):
+        interpret(FOLD.run(Graph([], [power])), [])

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from needle_ir import ops
-from needle_ir.ir import Graph, Node, structurally_equal, verify
+from needle_ir.ir import (
+    Application,
+    Graph,
+    Node,
+    OpError,
+    structurally_equal,
+    verify,
+    watch_rewrites,
+)
 from needle_ir.passes import Lower
 from tests.passes.graph_text import arg, assert_text
 
@@ -182,3 +190,53 @@ def test_nothing_to_open(keep_vjp: bool) -> None:
     x = arg("x", 3)
     graph = Graph([x], [ops.exp(x) * 2.0])
     assert Lower(keep_vjp).run(graph) is graph
+
+
+# Announcing ---------------------------------------------------------------------------------------
+
+
+def test_every_opening_is_announced() -> None:
+    x = arg("x", 3)
+    graph = Graph([x], [quadruple(x)])
+    seen: list[Application] = []
+    with watch_rewrites(lambda application: bool(seen.append(application)) or True):
+        lowered = Lower().run(graph)
+    assert [a.before.op.name for a in seen] == ["quadruple", "double", "double"]
+    assert {a.rule for a in seen} == {"lower"}
+    assert [a.matched for a in seen] == [(a.before,) for a in seen]
+    assert [node.op.name for node in seen[0].new] == ["double", "double"]
+    assert seen[-1].after is lowered.outputs[0]
+
+
+def test_a_composite_that_may_not_be_opened_stays() -> None:
+    x = arg("x", 3)
+    graph = Graph([x], [double(scaled(x, by=3.0))])
+    with watch_rewrites(lambda application: False):
+        assert Lower().run(graph) is graph
+    with watch_rewrites(lambda application: application.before.op.name == "double"):
+        lowered = Lower().run(graph)
+    assert [node.op.name for node in lowered.nodes] == ["input", "scaled", "constant", "multiply"]
+
+
+# Effects ------------------------------------------------------------------------------------------
+
+
+@ops.composite()
+def noisy(x: Node) -> Node:
+    return x + ops.random_uniform(x.shape, 0.0, 1.0, x.dtype)
+
+
+@ops.composite()
+def noisy_twice(x: Node) -> Node:
+    return noisy(x) * 2.0
+
+
+@pytest.mark.parametrize("composite", [noisy, noisy_twice])
+def test_a_composite_with_an_effect_inside_is_refused_where_it_is_recorded(
+    composite: ops.Composite,
+) -> None:
+    message = (
+        r"random_uniform inside, .* pass the draw as an operand \(at test_lower.py:\d+ in test_a"
+    )
+    with pytest.raises(OpError, match=message):
+        composite(arg("x", 3))

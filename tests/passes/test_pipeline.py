@@ -24,6 +24,7 @@ from needle_ir.passes import (
     Fold,
     Lower,
     Record,
+    RulePass,
     Simplify,
     Stabilize,
     Verify,
@@ -130,6 +131,44 @@ def test_several_options() -> None:
 def test_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_pipeline(text, {**TABLE, "tile": Tile})
+
+
+def test_names_and_passes_in_one_list() -> None:
+    mine = RulePass("mine-2", [])
+    parts: list[str | Pass] = ["lower, fold", mine, Simplify(), "cse"]
+    passes = parse_pipeline(parts, TABLE)
+    assert [pass_.name for pass_ in passes] == ["lower", "fold", "mine-2", "simplify", "cse"]
+    assert passes[2] is mine
+    assert parse_pipeline([], TABLE) == []
+    assert format_pipeline(passes) == "lower, fold, mine-2, simplify, cse"
+
+
+def test_a_pass_of_the_user_has_a_name_in_the_text() -> None:
+    mine = RulePass("mine-2", [])
+    table = {**TABLE, "mine-2": lambda: mine, "tile": Tile}
+    text = "lower, mine-2, tile{rows=2}, cse"
+    passes = parse_pipeline(text, table)
+    assert passes[1] is mine
+    assert format_pipeline(passes) == text
+    with pytest.raises(ValueError, match="no pass 'mine-2'; the passes are autodiff"):
+        parse_pipeline(text, TABLE)
+
+
+class Plain:
+    """A pass that is no dataclass."""
+
+    name = "plain"
+
+    def run(self, graph: Graph) -> Graph:
+        return graph
+
+
+def test_a_pass_need_be_no_dataclass() -> None:
+    table = {"plain": Plain}
+    (pass_,) = parse_pipeline("plain", table)
+    assert format_pipeline([pass_]) == "plain"
+    with pytest.raises(ValueError, match="pass 'plain'"):
+        parse_pipeline("plain{fast=true}", table)
 
 
 # Running ------------------------------------------------------------------------------------------

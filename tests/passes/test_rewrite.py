@@ -1,10 +1,22 @@
 """The rewrite driver: what patterns match, what is replaced, and when it stops."""
 
+from typing import Any
+
 import pytest
 
+import needle_ir as ndl
 from needle_ir import ops
-from needle_ir.ir import Graph, Node, Op
-from needle_ir.passes import Rule, rewrite
+from needle_ir.ir import Application, Graph, Node, Op, watch_rewrites
+from needle_ir.passes import (
+    BoundOp,
+    Rule,
+    RulePass,
+    any_op,
+    floating,
+    rewrite,
+    scalar_constant,
+    scalar_value,
+)
 from needle_ir.runtime import interpret
 from tests.passes.graph_text import arg, body
 
@@ -213,22 +225,235 @@ def test_an_identity_does_not_fire() -> None:
     assert rewrite(graph, [rule]) is graph
 
 
+def test_a_replacement_that_is_equal_does_not_fire() -> None:
+    rule = Rule("r", lambda a, s, k: ops.sum(a, s, k), lambda a, s, k: ops.sum(a, s, k))
+    assert not fires(rule, ops.sum(X, 1))
+
+
+def test_no_replacement() -> None:
+    rule = Rule("r", lambda a: ops.exp(a), lambda a: None)
+    assert not fires(rule, ops.exp(X))
+
+
+def test_a_replacement_that_reads_what_it_replaces_is_refused() -> None:
+    node = ops.exp(X)
+    rule = Rule("wrap", lambda a: ops.exp(a), lambda a: ops.tanh(node))
+    with pytest.raises(ValueError, match="rule wrap: the replacement reads the node that it repl"):
+        rewrite(Graph([X], [node]), [rule])
+
+
+# A limit ------------------------------------------------------------------------------------------
+
+
 def test_rules_that_undo_each_other_raise_and_are_named() -> None:
     rules = [
         Rule("there", lambda a: ops.exp(a), lambda a: ops.tanh(a)),
         Rule("and-back", lambda a: ops.tanh(a), lambda a: ops.exp(a)),
         Rule("bystander", lambda a: ops.sqrt(a), lambda a: ops.log(a)),
     ]
-    with pytest.raises(RuntimeError, match="rules undo each other: there still apply"):
-        rewrite(Graph([X], [ops.sqrt(ops.exp(X))]), rules, max_sweeps=9)
-    with pytest.raises(RuntimeError, match="and-back, there still apply"):
-        rewrite(Graph([X], [ops.exp(X) + ops.tanh(X)]), rules)
+    for graph in (
+        Graph([X], [ops.sqrt(ops.exp(X))]),
+        Graph([X], [ops.exp(X) + ops.tanh(X)]),
+    ):
+        with pytest.raises(RuntimeError, match="rules undo each other: and-back, there still ap"):
+            rewrite(graph, rules)
+    message = r"still apply after 9 applications, .*\(at test_rewrite.py:\d+ in test_rules_that"
+    with pytest.raises(RuntimeError, match=message):
+        rewrite(Graph([X], [ops.exp(X)]), rules, limit=9)
 
 
-def test_a_rule_that_grows_what_it_matches_raises() -> None:
-    rule = Rule("grow", lambda a: ops.exp(a), lambda a: ops.tanh(ops.exp(a)))
+@pytest.mark.parametrize(
+    "grow",
+    [
+        lambda a: ops.tanh(ops.exp(a)),
+        lambda a: ops.exp(ops.tanh(a)),
+        lambda a: ops.exp(a) * ops.exp(-a),  # in every step twice as many as before
+    ],
+)
+def test_a_rule_that_grows_what_it_matches_raises(grow: Any) -> None:
     with pytest.raises(RuntimeError, match="grow still apply"):
-        rewrite(Graph([X], [ops.exp(X)]), [rule], max_sweeps=5)
+        rewrite(Graph([X], [ops.exp(X)]), [Rule("grow", lambda a: ops.exp(a), grow)])
+
+
+def test_a_replacement_with_many_nodes_is_no_chase() -> None:
+    def many(a: Node) -> Node:
+        for _ in range(3000):
+            a = -ops.relu(a)
+        return a
+
+    rules = [
+        Rule("many", lambda a: ops.exp(a), many),
+        Rule("each", lambda a: -ops.relu(a), lambda a: ops.tanh(a)),
+    ]
+    assert rewrite(Graph([X], [ops.exp(X)]), rules).count("tanh") == 3000
+
+
+def test_a_long_way_through_the_graph_is_no_chase() -> None:
+    # Down to the operands: each application moves the negative past one exp.
+    sink = Rule("sink", lambda a: -ops.exp(a), lambda a: ops.exp(-a))
+    node = X
+    for _ in range(3000):
+        node = ops.exp(node)
+    after = rewrite(Graph([X], [-node]), [sink])
+    assert [node.op.name for node in after.nodes[1:3]] == ["negative", "exp"]
+
+
+# Announcing ---------------------------------------------------------------------------------------
+
+
+def applications(graph: Graph, rules: list[Rule], refused: Any = ()) -> list[Application]:
+    seen: list[Application] = []
+
+    def watch(application: Application) -> bool:
+        seen.append(application)
+        return application.rule not in refused
+
+    with watch_rewrites(watch):
+        rewrite(graph, rules)
+    return seen
+
+
+def test_an_application_tells_what_was_matched_and_what_is_new() -> None:
+    rule = Rule(
+        "r", lambda a, b: ops.exp(a) * 2 - b, lambda a, b: ops.tanh(a) + ops.sqrt(ops.tanh(b))
+    )
+    e, two = ops.exp(X), ops.as_constant(2.0)
+    product = e * two
+    (seen,) = applications(Graph([X, Y], [product - Y]), [rule])
+    assert seen.rule == "r"
+    assert seen.before.op.name == "subtract"
+    assert seen.matched == (seen.before, product, e, two)
+    assert [node.op.name for node in seen.new] == ["tanh", "tanh", "sqrt", "add"]
+    assert seen.new[-1] is seen.after
+
+
+def test_what_was_there_before_is_not_new() -> None:
+    inner = ops.tanh(X)
+    rule = Rule("r", lambda a: ops.exp(a), lambda a: inner * a)
+    (seen,) = applications(Graph([X], [ops.exp(X), inner]), [rule])
+    assert seen.new == (seen.after,)
+    (seen,) = applications(Graph([X], [ops.exp(X)]), [rule])
+    assert seen.new == (inner, seen.after)
+    (seen,) = applications(Graph([X], [-X]), [Rule("r", lambda a: -a, lambda a: a)])
+    assert (seen.after, seen.new) == (X, ())
+
+
+def test_a_refused_application_is_not_made_and_the_next_rule_is_tried() -> None:
+    rules = [
+        Rule("first", lambda a: ops.exp(a), lambda a: ops.tanh(a)),
+        Rule("second", lambda a: ops.exp(a), lambda a: ops.sqrt(a)),
+    ]
+    graph = Graph([X], [ops.exp(X)])
+    assert [x.rule for x in applications(graph, rules)] == ["first"]
+    assert [x.rule for x in applications(graph, rules, {"first"})] == ["first", "second"]
+    with watch_rewrites(lambda application: False):
+        assert rewrite(graph, rules) is graph
+    with watch_rewrites(lambda application: application.rule == "second"):
+        assert rewrite(graph, rules).count("sqrt") == 1
+
+
+def test_no_application_in_what_nothing_needs_any_more() -> None:
+    # The branch goes with its `where` before anything in it is looked at again.
+    rules = [
+        Rule("drop", lambda c, a: ops.where(c, a, a), lambda a: a),
+        Rule("make", lambda a: ops.sqrt(a), lambda a: ops.where(ops.tanh(a) > 0, a, a)),
+        Rule("late", lambda a: ops.tanh(a), lambda a: ops.exp(a)),
+    ]
+    seen = applications(Graph([X], [ops.sqrt(X)]), rules)
+    after = rewrite(Graph([X], [ops.sqrt(X)]), rules)
+    assert after.outputs == (X,)
+    assert [x.rule for x in seen] in (["make", "drop"], ["make", "late", "drop"])
+
+
+# Every node once ----------------------------------------------------------------------------------
+
+
+def visits(graph: Graph, rules: list[Rule]) -> tuple[int, Graph]:
+    """How many nodes were visited, counted by a rule that matches every node and does nothing."""
+    count = 0
+
+    def visit(f: BoundOp, *xs: Node) -> None:
+        nonlocal count
+        count += 1
+
+    after = rewrite(graph, [*rules, Rule("count", lambda f=any_op, *xs: f(*xs), visit)])
+    return count, after
+
+
+NEGATIVES = [Rule("double-negative", lambda a: -ops.negative(a), lambda a: a)]
+EXP_TO_TANH = [Rule("r", lambda a: ops.exp(a), lambda a: ops.tanh(a))]
+
+
+def chain(step: Any, length: int) -> Graph:
+    node = X
+    for _ in range(length):
+        node = step(node)
+    return Graph([X], [node])
+
+
+def wide(first: Any, each: Any, width: int) -> Graph:
+    shared = first(X)
+    return Graph([X], [ops.concatenate([each(shared) for _ in range(width)])])
+
+
+@pytest.mark.parametrize(
+    ("graph", "rules", "per_node"),
+    [
+        (chain(ops.sqrt, 4_000), NEGATIVES, 1.0),  # nothing to do
+        (chain(lambda a: a + 1, 4_000), EXP_TO_TANH, 1.0),
+        (chain(ops.negative, 4_000), NEGATIVES, 1.0),  # everything goes
+        (chain(ops.exp, 4_000), EXP_TO_TANH, 1.1),  # everything is replaced
+        (wide(ops.exp, ops.negative, 4_000), EXP_TO_TANH, 1.1),  # all users of one node
+        (wide(ops.sqrt, ops.exp, 4_000), EXP_TO_TANH, 2.1),  # all operands of one node
+        (wide(ops.negative, lambda a: -ops.sqrt(ops.negative(a)), 1_400), NEGATIVES, 1.1),
+    ],
+    ids=["idle", "idle-binary", "shrinking", "replaced", "users", "operands", "mixed"],
+)
+def test_visits_are_linear(graph: Graph, rules: list[Rule], per_node: float) -> None:
+    count, after = visits(graph, rules)
+    made = len(set(after.nodes) - set(graph.nodes))
+    assert count <= per_node * len(graph.nodes) + made + 10
+
+
+def test_only_the_users_of_what_changed_are_visited_again() -> None:
+    # A use that goes at the end of a long graph lets a rule apply at its beginning.
+    rules = [
+        Rule("first", lambda a: ops.tanh(ops.exp(a)), lambda a: ops.sqrt(a), single_use=True),
+        Rule("last", lambda a, b: ops.where(a, b, b), lambda b: b),
+    ]
+    inner = ops.exp(X)
+    beside = chain(ops.sqrt, 2_000).outputs[0]
+    graph = Graph([X, Y], [ops.tanh(inner), beside, ops.where(inner > 0, Y, Y)])
+    count, after = visits(graph, rules)
+    assert after.count("exp") == 0
+    assert count <= len(graph.nodes) + 3
+
+
+# Passes of rules ----------------------------------------------------------------------------------
+
+
+def test_a_pass_in_ten_lines() -> None:
+    halve = RulePass(
+        "halve",
+        [
+            Rule("two-of-one", lambda x: x + x, lambda x: x * 2),
+            Rule(
+                "halves",
+                lambda x=floating, c=scalar_constant: x / c,
+                lambda x: x * 0.5,
+                lambda c: scalar_value(c) == 2,
+            ),
+        ],
+    )
+    compiled = ndl.compile(
+        lambda x: (x + x) / 2, ndl.Tensor([1.0, 3.0]), pipeline=["lower, fold", halve, "cse, dce"]
+    )
+    assert [node.op.name for node in compiled.graph.nodes] == [
+        *("input", "constant", "multiply", "constant", "multiply"),
+    ]
+    assert compiled(ndl.Tensor([1.0, 3.0])).numpy().tolist() == [1, 3]
+    assert [stage.name for stage in compiled.stages][3] == "halve"
+    assert repr(halve) == "RulePass('halve', [<rule two-of-one>, <rule halves>])"
 
 
 def test_a_rule_of_an_op_of_the_user() -> None:
