@@ -5,17 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from needle_ir.ir import Array, Graph, Instrument, Pass, Plan
-from needle_ir.passes import (
-    DEFAULT_PIPELINE,
-    Record,
-    make_plan,
-    parse_pipeline,
-    pass_table,
-    run_pipeline,
-)
 from needle_ir.runtime import Executor, evaluate
+
+if TYPE_CHECKING:
+    from needle_ir.passes import Record
 
 Pipeline = str | Sequence[str | Pass]
 # Runs a plan: arrays in, arrays out.
@@ -51,6 +47,8 @@ _instead = _Instead()
 
 def read_pipeline(pipeline: Pipeline | None) -> list[Pass]:
     """The passes of a pipeline: a text, a list of texts and passes, or None for the default one."""
+    from needle_ir.passes import DEFAULT_PIPELINE, parse_pipeline, pass_table
+
     return parse_pipeline(DEFAULT_PIPELINE if pipeline is None else pipeline, pass_table(evaluate))
 
 
@@ -58,6 +56,9 @@ def compile_graph(
     graph: Graph, pipeline: Pipeline | None = None, watchers: Sequence[Instrument] = ()
 ) -> Program:
     """Run the pipeline over `graph`, plan it and generate its executor."""
+    # The passes trace their rules when they are imported: what is only recorded needs none.
+    from needle_ir.passes import make_plan, run_pipeline
+
     watching = (*watchers, *_instruments.active)
     optimized = run_pipeline(graph, read_pipeline(pipeline), watching)
     plan = make_plan(optimized)
@@ -87,8 +88,10 @@ def running_with(run: Run) -> Iterator[None]:
 
 
 @contextmanager
-def record_passes() -> Iterator[Record]:
+def record_passes() -> "Iterator[Record]":
     """Keep the graph after every pass of what is compiled inside; the last one compiled stays."""
+    from needle_ir.passes import Record
+
     record = Record()
     with instruments(record):
         yield record

@@ -10,7 +10,6 @@ from typing import Any
 
 from needle_ir.compiler import Pipeline, Program, compile_graph
 from needle_ir.ir import INPUT, Graph, Instrument, Plan, capture_origin
-from needle_ir.passes import Record, Stage
 from needle_ir.pytree import flatten
 from needle_ir.recompiles import Dropped, dropped_words, log, warn_of_number
 from needle_ir.recording import state
@@ -81,9 +80,11 @@ class Compiled:
             self._recording = record(graph_or_fn, (args, kwargs))
             graph = self._recording.graph
             self._signature = signature(*flatten((args, kwargs)))
+        from needle_ir.passes import Record
+
         passes = Record()
         self.program = compile_graph(graph, pipeline, (passes, *instruments))
-        self.stages: list[Stage] = passes.stages
+        self.stages = passes.stages
         self._passes = str(passes)
 
     @property

@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from weakref import ref
 
 from needle_ir.compiler import Program, compile_graph
@@ -21,10 +21,12 @@ from needle_ir.ir import (
     node_key,
 )
 from needle_ir.ops.markers import GRAD, STOP_GRADIENT, known
-from needle_ir.outline import Difference, Outline, why_not
 from needle_ir.recompiles import Dropped, dropped_words, log, warn_of_number
 from needle_ir.recording import Trace, state
 from needle_ir.tensor import Tensor
+
+if TYPE_CHECKING:
+    from needle_ir.outline import Difference, Outline
 
 CACHE_CAPACITY = 256
 # A program that is not kept is compared with this many of the same line, and of all.
@@ -47,7 +49,7 @@ class CacheInfo(NamedTuple):
 @dataclass(frozen=True)
 class _Entry:
     program: Program
-    outline: Outline
+    outline: "Outline"
 
 
 class PlanCache:
@@ -100,8 +102,10 @@ class PlanCache:
             self._dropped.clear()
             self._hits = self._misses = 0
 
-    def _why_not(self, key: Hashable, outline: Outline) -> Difference:
+    def _why_not(self, key: Hashable, outline: "Outline") -> "Difference":
         """Why no program that is kept is the one asked for."""
+        from needle_ir.outline import Difference, why_not
+
         with self._lock:
             if key in self._dropped:
                 return Difference(dropped_words(self.capacity))
@@ -132,8 +136,10 @@ class Pending:
         roots = (self.effects, self.outputs)
         return (tuple(self.rows), *[tuple([self.index[x] for x in nodes]) for nodes in roots])
 
-    def outline(self, site: Origin | None) -> Outline:
+    def outline(self, site: Origin | None) -> "Outline":
         """What the plan cache keeps to tell programs apart in words."""
+        from needle_ir.outline import Outline
+
         names = [leaf.attrs.get("name") if leaf.op is INPUT else None for leaf in self.leaves]
         return Outline(
             rows=tuple(self.rows),

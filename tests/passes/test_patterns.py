@@ -1,4 +1,4 @@
-"""Patterns beyond plain wildcards: kinds, operands that are left, ops, numbers; and what is refused."""
+"""Patterns beyond plain wildcards: kinds, operands that are left, ops, numbers; refusals."""
 
 from collections.abc import Callable
 from typing import Any
