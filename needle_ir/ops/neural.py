@@ -6,8 +6,9 @@ from needle_ir.ir import Node, ShapeError
 from needle_ir.ops.build import as_constant
 from needle_ir.ops.composite import composite
 from needle_ir.ops.elementwise import cast, equal, sqrt, where
+from needle_ir.ops.exponentials import logsumexp
 from needle_ir.ops.linalg import matmul
-from needle_ir.ops.reduction import logsumexp, mean, sum, var
+from needle_ir.ops.reduction import mean, sum, var
 from needle_ir.ops.shape import expand_dims, sum_to
 
 
