@@ -200,10 +200,14 @@ def _log_of_weight(node: Node) -> Node:
 # What is lost in one of these, a rule can get back where it sees what they were made of.
 _LOSSY = {EXPM1, *_ENDS}
 _CARRYING = {*LOGARITHMS, NEGATIVE, SUBTRACT, KNOWN} - _ENDS
+MAY_LOSE_DIGITS = _LOSSY | _CARRYING
+
+# Whether a node has lost digits, None where its op decides.
+Judge = Callable[[Node], bool | None]
 
 
-def lossy_part(root: Node) -> set[Node]:
-    """The nodes from `root` down to what loses digits: an exponential, a probability, a sum with 1.
+def lossy_part(root: Node, judge: Judge = lambda node: None) -> set[Node]:
+    """The nodes from `root` down to what loses digits: an exponential or a probability.
 
     A rule may need to know what `root` is made of, because its value says less. Empty where nothing
     is lost within `LIMIT` nodes.
@@ -213,9 +217,10 @@ def lossy_part(root: Node) -> set[Node]:
     found: list[Node] = []
     while todo and len(users) <= LIMIT:
         node = todo.pop()
-        if node.op in _LOSSY or _adds_one(node):
+        verdict = judge(node)
+        if verdict or (verdict is None and node.op in _LOSSY):
             found.append(node)
-        if node.op in _CARRYING:
+        if verdict is None and node.op in _CARRYING:
             for operand in node.inputs:
                 if operand not in users:
                     todo.append(operand)
@@ -227,7 +232,3 @@ def lossy_part(root: Node) -> set[Node]:
             part.add(node)
             found += users[node]
     return part
-
-
-def _adds_one(node: Node) -> bool:
-    return node.op in (ADD, SUBTRACT) and any(scalar_value(x) == 1 for x in node.inputs)

@@ -189,6 +189,7 @@ UNARY = [
     _exact(lambda x: x * np.arange(3.0)[1:2], lambda b: b),
     _exact(ops.stop_gradient),
     _exact(ops.variable),
+    _exact(lambda x: ops.known(x, x)),
     _kinked(lambda x: ops.relu(ops.relu(x))),
     _kinked(ops.abs),
     _kinked(lambda x: ops.where(x > 0.5, x, 0.25 * x), lambda b: b),
@@ -243,12 +244,6 @@ def _select_by_booleans(random: Random, x: Value, y: Value) -> Value | None:
     return Value(ops.where(flags, x.node, y.node), max(x.bound, y.bound), True)
 
 
-def _known(random: Random, x: Value, y: Value) -> Value | None:
-    if x.node.type != y.node.type:
-        return None
-    return Value(ops.known(x.node, y.node), y.bound, y.certain)
-
-
 def _concatenate(random: Random, x: Value, y: Value) -> Value | None:
     if not x.node.shape or x.node.dtype != y.node.dtype:
         return None
@@ -294,7 +289,6 @@ BINARY = [
     _select_by_booleans,
     _larger_or_smaller(ops.maximum),
     _larger_or_smaller(ops.minimum),
-    _known,
     _concatenate,
 ]
 
