@@ -241,10 +241,8 @@ def _walk(
                 stack += reversed(waiting)
                 continue
         stack.pop()
-        if expression is node:
-            row = node_key(node, index)
-        else:
-            row = (KNOWN, NO_ATTRS, index[expression])
+        is_copy = expression is not node
+        row = (KNOWN, NO_ATTRS, index[expression]) if is_copy else node_key(node, index)
         index[node] = len(index)
         if node.value is not None:
             leaves.append(node)
