@@ -26,6 +26,7 @@ from needle_ir.ops import (
     slice,
     softplus,
     stop_gradient,
+    weighted_logsumexp,
     where,
 )
 from needle_ir.ops.build import CAST
@@ -42,7 +43,7 @@ from needle_ir.ops.elementwise import (
     SUBTRACT,
     WHERE,
 )
-from needle_ir.ops.exponentials import SIGMOID, SOFTMAX
+from needle_ir.ops.exponentials import SIGMOID, SOFTMAX, WEIGHTED_SOFTMAX
 from needle_ir.ops.indexing import GATHER, SLICE
 from needle_ir.ops.joining import CONCATENATE
 from needle_ir.ops.markers import KNOWN, STOP_GRADIENT
@@ -160,12 +161,32 @@ def is_weight(node: Node) -> bool:
     return node.op is CONSTANT and bool((node.attrs["value"] >= 0).all())
 
 
+def factors(product: Node) -> tuple[Node, Node] | None:
+    """The two factors of a product, an exponential one first and another one; None elsewhere."""
+    if product.op is not MULTIPLY:
+        return None
+    for p, other in (product.inputs, product.inputs[::-1]):
+        if is_exponential(p) and not is_exponential(other):
+            return p, other
+    return None
+
+
+def is_weighted_sum(node: Node) -> bool:
+    """Whether a node is the sum over axes of exponentials times something of any sign."""
+    return node.op is SUM and _is_defined(node) and factors(node.inputs[0]) is not None
+
+
+def has_logarithm(node: Node) -> bool:
+    """Whether `logarithm` can say more of a node than log(node)."""
+    return is_exponential(node) or is_weighted_sum(node)
+
+
 def logarithms(*nodes: Node) -> tuple[Node, ...]:
     """log(node) for each node: worked out where it is exponential, as it stands elsewhere.
 
     What the nodes share, their logarithms share.
     """
-    known: dict[Node, Node] = {x: log(x) for x in nodes if not (is_exponential(x) or is_weight(x))}
+    known = {x: _log(x) for x in nodes if not (is_exponential(x) or is_weight(x))}
     todo = list(nodes)
     while todo:
         node = todo.pop()
@@ -179,6 +200,15 @@ def logarithms(*nodes: Node) -> tuple[Node, ...]:
         else:
             known[node] = _log_of_weight(node)
     return tuple([known[node] for node in nodes])
+
+
+def _log(node: Node) -> Node:
+    parts = factors(node.inputs[0]) if is_weighted_sum(node) else None
+    if parts is None:
+        result: Node = log(node)
+    else:
+        result = weighted_logsumexp(logarithm(parts[0]), parts[1], **node.attrs)
+    return result
 
 
 def logarithm(node: Node) -> Node:
@@ -198,7 +228,7 @@ def _log_of_weight(node: Node) -> Node:
 # Values -------------------------------------------------------------------------------------------
 
 # What is lost in one of these, a rule can get back where it sees what they were made of.
-_LOSSY = {EXPM1, *_ENDS}
+_LOSSY = {EXPM1, WEIGHTED_SOFTMAX, *_ENDS}
 _CARRYING = {*LOGARITHMS, NEGATIVE, SUBTRACT, KNOWN} - _ENDS
 MAY_LOSE_DIGITS = _LOSSY | _CARRYING
 

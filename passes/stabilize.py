@@ -18,15 +18,20 @@ from needle_ir.ops import (
     softplus,
     sqrt,
     sum,
+    weighted_logsumexp,
+    weighted_softmax,
 )
 from needle_ir.ops.elementwise import EXP, EXPM1, LOG, LOG1P
-from needle_ir.ops.exponentials import LOGADDEXP, SIGMOID, SOFTMAX, SOFTPLUS
+from needle_ir.ops.exponentials import LOGADDEXP, SIGMOID, SOFTMAX, SOFTPLUS, WEIGHTED_SOFTMAX
 from needle_ir.ops.markers import GRAD, STOP_GRADIENT, VARIABLE
 from needle_ir.ops.reduction import SUM
 from needle_ir.ops.shape import broadcast_shapes
 from needle_ir.passes.logarithms import (
+    factors,
+    has_logarithm,
     is_exponential,
     is_weight,
+    is_weighted_sum,
     logarithm,
     logarithms,
     lossy_part,
@@ -48,16 +53,27 @@ LOGS = (
         lambda p: may_overflow(p) or may_vanish(p),
     ),
     Rule(
+        "log-of-weighted-sum",
+        lambda p: log(p),
+        lambda p: logarithm(p),
+        lambda p: is_weighted_sum(p),
+    ),
+    Rule(
+        "log-of-weighted-softmax",
+        lambda x, w, a: log(weighted_softmax(x, w, a)),
+        lambda x, w, a: x - weighted_logsumexp(x, w, a, True) + log(w),
+    ),
+    Rule(
         "log-of-product",
         lambda p, x: log(p * x),
         lambda p, x: logarithm(p) + log(x),
-        lambda p, x: is_exponential(p),
+        lambda p, x: has_logarithm(p),
     ),
     Rule(
         "log-of-quotient",
         lambda p, q: log(p / q),
         lambda p, q: logarithm(p) - logarithm(q),
-        lambda p, q: is_exponential(p) or is_exponential(q),
+        lambda p, q: has_logarithm(p) or has_logarithm(q),
     ),
     Rule("log-of-1-plus", lambda x: log(1 + x), lambda x: log1p(x)),
     Rule("log-of-1-minus", lambda x: log(1 - x), lambda x: log1p(minus(x))),
@@ -72,6 +88,12 @@ LOGS = (
 def _quotient(p: Node, q: Node) -> Node:
     log_p, log_q = logarithms(p, q)
     return in_form(exp(in_form(log_p - log_q)))
+
+
+def _weighted_softmax(terms: Node, axes: tuple[int, ...] | None) -> Node:
+    p, weights = factors(terms) or (terms, terms)
+    result: Node = weighted_softmax(logarithm(p), weights, axes)
+    return result
 
 
 def _is_no_outer_product(p: Node, q: Node) -> bool:
@@ -106,6 +128,12 @@ QUOTIENTS = (
         lambda c, p: c / p,
         lambda c, p: _quotient(c, p),
         lambda c, p: is_weight(c) and may_overflow(p) and _is_no_outer_product(c, p),
+    ),
+    Rule(
+        "weighted-softmax",
+        lambda t, total: t / total,
+        lambda t, total: _weighted_softmax(t, row_axes(total, SUM, t)),
+        lambda t, total: factors(t) is not None and row_axes(total, SUM, t) is not None,
     ),
     Rule(
         "weighted-quotient",
@@ -177,7 +205,7 @@ KNOWN_VALUES = (
 RULES = KNOWN_VALUES + LOGS + FORMS + QUOTIENTS
 
 # Without any of these, a graph has nothing for most of the rules.
-_EXPONENTIALS = {EXP, EXPM1, LOG, LOG1P, SIGMOID, SOFTPLUS, SOFTMAX, LOGADDEXP}
+_EXPONENTIALS = {*(EXP, EXPM1, LOG, LOG1P, SIGMOID, SOFTPLUS, SOFTMAX, LOGADDEXP, WEIGHTED_SOFTMAX)}
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,37 @@ def make_log_softmax(node: Node) -> Kernel:
     return log_softmax
 
 
+def _weighted(x: Array, weights: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """weights * exp(x - top), and top, the largest element of the row whose weight is not 0."""
+    counted: Array = np.where(weights != 0, x, x.dtype.type(-np.inf))
+    top = _largest(counted, axes)
+    return weights * np.exp(counted - top), top
+
+
+def make_weighted_logsumexp(node: Node) -> Kernel:
+    """log(sum(weights * exp(x - top))) + top."""
+    axes = node.attrs["axes"]
+
+    def weighted_logsumexp(x: Array, weights: Array, out: Array) -> None:
+        terms, top = _weighted(x, weights, axes)
+        total = np.log(terms.sum(axes, keepdims=True)) + top
+        np.copyto(out, total.reshape(out.shape))
+
+    return weighted_logsumexp
+
+
+def make_weighted_softmax(node: Node) -> Kernel:
+    """weights * exp(x - top) / sum(weights * exp(x - top))."""
+    axes = node.attrs["axes"]
+
+    def weighted_softmax(x: Array, weights: Array, out: Array) -> None:
+        if out.size:
+            terms, _ = _weighted(x, weights, axes)
+            np.divide(terms, terms.sum(axes, keepdims=True), out)
+
+    return weighted_softmax
+
+
 def make_sigmoid(node: Node) -> Kernel:
     """1 / (1 + exp(-x)); exp(x) where exp(-x) overflows."""
     # There 1 + exp(x) is 1 to the last bit.

@@ -271,6 +271,8 @@ KERNELS: KernelTable = {
     "logsumexp": exponentials.make_logsumexp,
     "softmax": exponentials.make_softmax,
     "log_softmax": exponentials.make_log_softmax,
+    "weighted_logsumexp": exponentials.make_weighted_logsumexp,
+    "weighted_softmax": exponentials.make_weighted_softmax,
     "sigmoid": exponentials.make_sigmoid,
     "softplus": exponentials.make_softplus,
     "logaddexp": _ufunc(np.logaddexp),

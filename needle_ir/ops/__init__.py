@@ -43,6 +43,8 @@ from needle_ir.ops.exponentials import (
     sigmoid,
     softmax,
     softplus,
+    weighted_logsumexp,
+    weighted_softmax,
 )
 from needle_ir.ops.indexing import (
     gather,
@@ -244,5 +246,7 @@ __all__ = [
     "unslice",
     "var",
     "variable",
+    "weighted_logsumexp",
+    "weighted_softmax",
     "where",
 ]

@@ -1,6 +1,7 @@
 """Ops that are right where their definition by `exp` and `log` overflows, cancels or gives NaN.
 
-Over axes: logsumexp, softmax, log_softmax. Elementwise: sigmoid, softplus, logaddexp, log1mexp.
+Over axes: logsumexp, softmax, log_softmax, and two of them with weights. Elementwise: sigmoid,
+softplus, logaddexp, log1mexp.
 Their derivatives are made of each other, so that they are right to every order.
 """
 
@@ -14,7 +15,7 @@ from needle_ir.ir import Node, Op, Promotion, ShapeError, TensorType, Trait
 from needle_ir.ops.build import apply
 from needle_ir.ops.elementwise import equal, exp, not_equal, where
 from needle_ir.ops.reduction import Axes, kept_type, normalize_reduction, sum
-from needle_ir.ops.shape import broadcast_shapes, expand_dims, normalize_axes, sum_to
+from needle_ir.ops.shape import broadcast_shapes, broadcast_to, expand_dims, normalize_axes, sum_to
 
 # Over axes ----------------------------------------------------------------------------------------
 
@@ -98,6 +99,64 @@ def log_softmax(x: Any, axes: int | Sequence[int] | None = -1) -> Any:
     A row of all -inf gives NaN, with the softmax counted as 0 in the gradient.
     """
     return apply(LOG_SOFTMAX, x, axes=axes)
+
+
+# With weights of any sign: sum(weights * exp(x)) in the place of sum(exp(x)) ----------------------
+
+
+def _both(x: TensorType, weights: TensorType) -> TensorType:
+    return TensorType(broadcast_shapes(x.shape, weights.shape), x.dtype)
+
+
+def _weighted_logsumexp_vjp(
+    ct: Node, out: Node, x: Node, weights: Node, *, axes: Axes, keepdims: bool
+) -> tuple[Node, Node]:
+    if not keepdims:
+        ct, out = expand_dims(ct, axes), expand_dims(out, axes)
+    live = not_equal(out, -np.inf)
+    shares = weighted_softmax(where(live, x, 0), where(live, weights, 1), axes)
+    ct_weights = broadcast_to(ct * exp(x - out), shares.shape)
+    return sum_to(where(live, ct, 0) * shares, x.shape), sum_to(ct_weights, weights.shape)
+
+
+def _weighted_softmax_vjp(
+    ct: Node, out: Node, x: Node, weights: Node, *, axes: Axes
+) -> tuple[Node, Node]:
+    inner = ct - sum(ct * out, axes, keepdims=True)
+    ct_weights = inner * exp(x - weighted_logsumexp(x, weights, axes, True))
+    return sum_to(out * inner, x.shape), sum_to(ct_weights, weights.shape)
+
+
+WEIGHTED_LOGSUMEXP = Op(
+    name="weighted_logsumexp",
+    infer=lambda x, weights, **attrs: _logsumexp_type(_both(x, weights), **attrs),
+    normalize=lambda x, weights, **attrs: normalize_reduction(_both(x, weights), **attrs),
+    promotion=Promotion.FLOAT,
+    vjp=_weighted_logsumexp_vjp,
+)
+WEIGHTED_SOFTMAX = Op(
+    name="weighted_softmax",
+    infer=lambda x, weights, **attrs: _both(x, weights),
+    normalize=lambda x, weights, **attrs: _softmax_attrs(_both(x, weights), **attrs),
+    promotion=Promotion.FLOAT,
+    vjp=_weighted_softmax_vjp,
+)
+
+
+def weighted_logsumexp(
+    x: Any, weights: Any, axes: int | Sequence[int] | None = None, keepdims: bool = False
+) -> Any:
+    """log(sum(weights * exp(x))) over `axes`, as scipy.special.logsumexp(x, b=weights).
+
+    Where a weight is 0, x does not count, whatever it is. No weights but 0 give -inf, with the
+    gradient 0 for x; a negative sum gives NaN.
+    """
+    return apply(WEIGHTED_LOGSUMEXP, x, weights, axes=axes, keepdims=keepdims)
+
+
+def weighted_softmax(x: Any, weights: Any, axes: int | Sequence[int] | None = -1) -> Any:
+    """weights * exp(x) / sum(weights * exp(x)) over `axes`. Where a weight is 0, so is it."""
+    return apply(WEIGHTED_SOFTMAX, x, weights, axes=axes)
 
 
 # Elementwise --------------------------------------------------------------------------------------

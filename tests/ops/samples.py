@@ -267,7 +267,40 @@ def softmax(x: Array, axes: Any) -> Array:
     return each(math.exp)(x) / (sums * np.ones_like(x))
 
 
+def weighted_logsumexp(x: Array, weights: Array, axes: Any, keepdims: bool) -> Array:
+    return np.log(np.sum(weights * np.exp(x), axes, keepdims=keepdims))
+
+
+def weighted_softmax(x: Array, weights: Array, axes: Any) -> Array:
+    terms = weights * np.exp(x)
+    return terms / np.sum(terms, axes, keepdims=True)
+
+
+WEIGHTS = np.array([[1.0, 0.5, 2.0], [0.0, 1.5, -0.1]])
+
 EXPONENTIALS = [
+    *[
+        Sample(
+            "weighted_logsumexp",
+            operands,
+            weighted_logsumexp,
+            {"axes": axes, "keepdims": keepdims},
+        )
+        for operands, axes, keepdims in [
+            ((uniform(2, 3), WEIGHTS), 1, False),
+            ((uniform(3), WEIGHTS), (-1,), True),
+            ((uniform(4, 2, 3), uniform(3, low=0.5)), (0, 2), False),
+            ((uniform(2, 1), WEIGHTS + 0.2), None, False),
+        ]
+    ],
+    *[
+        Sample("weighted_softmax", operands, weighted_softmax, {"axes": axes})
+        for operands, axes in [
+            ((uniform(2, 3), WEIGHTS), 1),
+            ((uniform(3), WEIGHTS), (-1,)),
+            ((uniform(4, 2, 3), uniform(3, low=0.5)), (0, 2)),
+        ]
+    ],
     *[
         Sample(op, (spread(*shape),), reference, {"axes": axes})
         for op, reference in [

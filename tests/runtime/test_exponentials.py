@@ -83,7 +83,8 @@ def test_logaddexp(dtype: Any) -> None:
 
 
 LIMITS: dict[str, list[tuple[tuple[float, ...], float]]] = {
-    "sigmoid": [((-INF,), 0), ((INF,), 1), ((-1e4,), 0), ((1e4,), 1), ((NAN,), NAN), ((-0.0,), 0.5)],
+    "sigmoid": [((-INF,), 0), ((INF,), 1), ((-1e4,), 0), ((1e4,), 1), ((NAN,), NAN),
+                ((-0.0,), 0.5)],
     "softplus": [((-INF,), 0), ((INF,), INF), ((-1e4,), 0), ((1e4,), 1e4), ((NAN,), NAN)],
     "log1mexp": [((-INF,), 0), ((-1e4,), 0), ((-0.0,), -INF), ((0.0,), -INF), ((1.0,), NAN),
                  ((INF,), NAN), ((NAN,), NAN)],
@@ -151,6 +152,35 @@ def test_a_row_does_not_see_the_others() -> None:
     np.testing.assert_array_equal(run("softmax", x.T.copy(), axes=0), np.transpose(expected))
     logs = [[NAN, NAN], [NAN, NAN], [NAN, -INF], [-np.log(2)] * 2, [-np.log(2)] * 2]
     np.testing.assert_array_equal(run("log_softmax", x, axes=1), logs)
+
+
+WEIGHTED_ROWS = [
+    # x, weights, the weighted logsumexp, the weighted softmax
+    ([1000.0, 999.0], [0.0, 2.0], 999 + np.log(2), [0, 1]),
+    ([1e4, -1e4, -1e4], [0.0, 1.0, 1.0], -1e4 + np.log(2), [0, 0.5, 0.5]),
+    ([0.0, np.log(4)], [5.0, -1.0], 0, [5, -4]),
+    ([INF, 3.0], [0.0, 1.0], 3, [0, 1]),
+    ([0.0, 0.0], [-1.0, -1.0], NAN, [0.5, 0.5]),
+    ([5.0, 6.0], [0.0, 0.0], -INF, [NAN, NAN]),
+    ([-INF, -INF], [1.0, 1.0], -INF, [NAN, NAN]),
+    ([INF, 0.0], [1.0, 1.0], INF, [NAN, 0]),
+    ([NAN, 0.0], [0.0, 1.0], 0, [0, 1]),
+    ([NAN, 0.0], [1.0, 1.0], NAN, [NAN, NAN]),
+]
+
+
+@pytest.mark.parametrize(("x", "weights", "total", "shares"), WEIGHTED_ROWS)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_weighted(
+    x: list[float], weights: list[float], total: float, shares: list[float], dtype: Any
+) -> None:
+    arrays = np.array(x, dtype), np.array(weights, dtype)
+    eps = np.finfo(dtype).eps
+    result = run("weighted_logsumexp", *arrays, axes=0, keepdims=False)
+    np.testing.assert_allclose(result, total, rtol=2 * eps, atol=8 * eps)
+    np.testing.assert_allclose(
+        run("weighted_softmax", *arrays, axes=0), shares, rtol=8 * eps, atol=eps
+    )
 
 
 @pytest.mark.parametrize("op", ["softmax", "log_softmax"])
