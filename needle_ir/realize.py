@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from weakref import ref
@@ -11,6 +11,7 @@ from weakref import ref
 from needle_ir.compiler import Program, compile_graph
 from needle_ir.ir import (
     INPUT,
+    NO_ATTRS,
     Array,
     Graph,
     Node,
@@ -20,7 +21,8 @@ from needle_ir.ir import (
     input_node,
     node_key,
 )
-from needle_ir.ops.markers import GRAD, STOP_GRADIENT, known
+from needle_ir.ops.markers import GRAD, KNOWN, STOP_GRADIENT, known
+from needle_ir.provenance import keep, lossy_parts, operands_to_keep, what_is_kept
 from needle_ir.recompiles import Dropped, dropped_words, log, warn_of_number
 from needle_ir.recording import Trace, state
 from needle_ir.tensor import Tensor
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from needle_ir.outline import Difference, Outline
 
 CACHE_CAPACITY = 256
+# Behind so many values the walk looks for expressions that stabilize can use.
+MAX_BEHIND = 32
 # A program that is not kept is compared with this many of the same line, and of all.
 _COMPARED = 8
 
@@ -128,7 +132,7 @@ class Pending:
     unused: Sequence[Node]
     index: dict[Node, int]
     rows: list[Hashable]
-    follow_known: bool  # whether nodes with a value were walked through, for derivatives
+    behind: dict[Node, Node]  # nodes with a value, and the expressions that were walked through
 
     @property
     def key(self) -> Hashable:
@@ -159,46 +163,65 @@ class Pending:
         for leaf in self.leaves if inputs is None else inputs:
             values[leaf] = input_node(leaf.type, leaf.attrs.get("name"), leaf.origin)
         for node in self.index:
-            if node in values and not self._walked_through(node):
+            expression = self.behind.get(node)
+            if node in values and expression is None:
                 new[node] = values[node]
                 continue
-            rebuilt = node.with_inputs(tuple([new[operand] for operand in node.inputs]))
+            if expression is None or expression is node:
+                rebuilt = node.with_inputs(tuple([new[operand] for operand in node.inputs]))
+            else:
+                rebuilt = new[expression]
             new[node] = known(rebuilt, values[node]) if node in values else rebuilt
         groups = (self.outputs, self.effects, self.unused)
         outputs, effects, unused = ([new[node] for node in nodes] for nodes in groups)
         return Graph(values.values(), outputs, effects, unused, name)
 
-    def _walked_through(self, node: Node) -> bool:
-        return self.follow_known and node.op not in (INPUT, STOP_GRADIENT)
+
+# What a node with a value was computed by, None where the walk stops at the value.
+Behind = Callable[[Node], Node | None]
 
 
 def canonicalize(
-    outputs: Sequence[Node], effects: Sequence[Node] = (), unused: Sequence[Node] = ()
+    outputs: Sequence[Node],
+    effects: Sequence[Node] = (),
+    unused: Sequence[Node] = (),
+    behind: Behind | None = None,
 ) -> Pending:
     """Number what `outputs` and `effects` need, operands before users.
 
-    The walk stops at nodes whose value is known. Where a gradient is asked for it has to look
-    behind them, because derivatives flow through them: then it starts again and does.
+    The walk stops at nodes whose value is known, unless `behind` has an expression for them. Where
+    a gradient is asked for it has to look behind all of them that have a history, because
+    derivatives flow through it: then it starts again and does.
     """
-    pending = _walk(outputs, effects, unused, follow_known=False)
+    pending = _walk(outputs, effects, unused, behind, follow_known=False)
     if any(
         leaf.op is not INPUT and leaf.op is not STOP_GRADIENT for leaf in pending.leaves
     ) and any(node.op is GRAD for node in pending.index):
-        pending = _walk(outputs, effects, unused, follow_known=True)
+        pending = _walk(outputs, effects, unused, behind, follow_known=True)
     return pending
 
 
 def _walk(
-    outputs: Sequence[Node], effects: Sequence[Node], unused: Sequence[Node], follow_known: bool
+    outputs: Sequence[Node],
+    effects: Sequence[Node],
+    unused: Sequence[Node],
+    behind: Behind | None,
+    follow_known: bool,
 ) -> Pending:
     index: dict[Node, int] = {}
     rows: list[Hashable] = []
     leaves: list[Node] = []
+    expressions: dict[Node, Node] = {}
 
-    def is_leaf(node: Node) -> bool:
-        if node.op is INPUT:
-            return True
-        return node.value is not None and (not follow_known or node.op is STOP_GRADIENT)
+    def expression_of(node: Node) -> Node | None:
+        """What to walk through for a node, None for a leaf."""
+        if node.op is not INPUT and (
+            node.value is None or (follow_known and node.op is not STOP_GRADIENT)
+        ):
+            return node
+        if behind is None or (len(expressions) >= MAX_BEHIND and node not in expressions):
+            return None
+        return behind(node)
 
     entered: set[Node] = set()
     stack = [*reversed(unused), *reversed(outputs), *reversed(effects)]
@@ -207,7 +230,8 @@ def _walk(
         if node in index:
             stack.pop()
             continue
-        if is_leaf(node):
+        expression = expression_of(node)
+        if expression is None:
             stack.pop()
             index[node] = len(index)
             rows.append(node.type)
@@ -215,23 +239,27 @@ def _walk(
             continue
         if node not in entered:
             entered.add(node)
-            waiting = [operand for operand in node.inputs if operand not in index]
+            if node.value is not None:
+                expressions[node] = expression
+            operands = node.inputs if expression is node else (expression,)
+            waiting = [operand for operand in operands if operand not in index]
             if waiting:
                 stack += reversed(waiting)
                 continue
         stack.pop()
-        row = node_key(node, index)
+        is_copy = expression is not node
+        row = (KNOWN, NO_ATTRS, index[expression]) if is_copy else node_key(node, index)
         index[node] = len(index)
         if node.value is not None:
             leaves.append(node)
             row = ("known", row)
         rows.append(row)
-    return Pending(leaves, list(outputs), effects, unused, index, rows, follow_known)
+    return Pending(leaves, list(outputs), effects, unused, index, rows, expressions)
 
 
 def force(tensor: Tensor) -> None:
     """Compute `tensor`, and with it every held tensor that the way there passes."""
-    pending = canonicalize([tensor.node])
+    pending = canonicalize([tensor.node], behind=what_is_kept())
     if state.trace is not None and _is_traced(pending, state.trace):
         refuse_to_read()
     waiting = state.held()
@@ -254,7 +282,7 @@ def sync(free_history: bool = True) -> None:
     state.pending.clear()
     state.recorded = 0
     if held:
-        pending = canonicalize([x.node for x in held])
+        pending = canonicalize([x.node for x in held], behind=what_is_kept())
         _run(pending, held, free_history)
     if free_history:
         for tensor in [*state.computed.values()]:
@@ -263,6 +291,8 @@ def sync(free_history: bool = True) -> None:
 
 
 def _run(pending: Pending, tensors: Sequence[Tensor], free_history: bool) -> None:
+    parts = lossy_parts(pending.outputs)
+    pending.outputs += [x for x in operands_to_keep(parts) if x not in pending.outputs]
     arrays = leaf_arrays(pending.leaves)
     program = plans.find(pending)
     try:
@@ -274,6 +304,8 @@ def _run(pending: Pending, tensors: Sequence[Tensor], free_history: bool) -> Non
         raise
     for node, array in zip(pending.outputs, results, strict=True):
         node.realize(array)
+    for node, part in parts.items():
+        keep(node, part)
     for tensor in tensors:
         tensor._settle(free_history)
 

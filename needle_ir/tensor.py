@@ -26,6 +26,7 @@ from needle_ir.ir import (
 )
 from needle_ir.ops.build import DEFAULT_DTYPE, build
 from needle_ir.ops.markers import cut
+from needle_ir.provenance import share
 from needle_ir.recording import state, variables
 
 # A graph that grows past this many nodes with nothing forcing it is run by itself.
@@ -279,7 +280,9 @@ class Tensor(Operators):
     def detach(self) -> "Tensor":
         """The same values as a constant to every derivative."""
         if self.node.value is not None and state.trace is None:
-            return Tensor._from_array(self.node.value)
+            tensor = Tensor._from_array(self.node.value)
+            share(self.node, tensor.node)
+            return tensor
         return Tensor._from_node(cut(self._read()), False, is_leaf=True)
 
     def realize(self) -> Self:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from needle_ir.ir import CONSTANT, INPUT, Array, Node, Trait
+from needle_ir.runtime import exponentials
 from needle_ir.runtime.draws import draws
 from needle_ir.runtime.inline import Inline, Kernel, Lines
 from needle_ir.runtime.tiles import scratch, temporaries, tiling
@@ -98,24 +99,6 @@ def _sum(node: Node) -> Lines:
         ones = np.ones((1, x.shape[0]) if node.attrs["keepdims"] else x.shape[0], x.dtype)
         return Lines("{matmul}({ones}, {x0}, {out})", {"matmul": np.matmul, "ones": ones})
     return _add_reduce(node)
-
-
-def _logsumexp(node: Node) -> Kernel:
-    axes = node.attrs["axes"]
-
-    def logsumexp(x: Array, out: Array) -> None:
-        top = np.asarray(np.maximum.reduce(x, axes, keepdims=True))
-        # inf - inf is NaN: where the largest element is no number to subtract, nothing is.
-        finite = np.isfinite(top)
-        if not finite.all():
-            top = np.where(finite, top, 0)
-        terms = np.asarray(np.subtract(x, top))
-        np.exp(terms, terms)
-        total = np.asarray(np.add.reduce(terms, axes, keepdims=True))
-        np.log(total, total)
-        np.add(total.reshape(out.shape), top.reshape(out.shape), out)
-
-    return logsumexp
 
 
 def _matmul(node: Node) -> Kernel:
@@ -301,7 +284,15 @@ KERNELS: KernelTable = {
     "sum": Inline(_sum),
     "max": Inline(_reduction(np.maximum)),
     "min": Inline(_reduction(np.minimum)),
-    "logsumexp": _logsumexp,
+    "logsumexp": exponentials.make_logsumexp,
+    "softmax": exponentials.make_softmax,
+    "log_softmax": exponentials.make_log_softmax,
+    "weighted_logsumexp": exponentials.make_weighted_logsumexp,
+    "weighted_softmax": exponentials.make_weighted_softmax,
+    "sigmoid": exponentials.make_sigmoid,
+    "softplus": exponentials.make_softplus,
+    "logaddexp": _ufunc(np.logaddexp),
+    "log1mexp": exponentials.make_log1mexp,
     "matmul": _matmul,
     "gather": _gather,
     "scatter_add": _scatter_add,

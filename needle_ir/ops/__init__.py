@@ -35,6 +35,17 @@ from needle_ir.ops.elementwise import (
     tanh,
     where,
 )
+from needle_ir.ops.exponentials import (
+    log1mexp,
+    log_softmax,
+    logaddexp,
+    logsumexp,
+    sigmoid,
+    softmax,
+    softplus,
+    weighted_logsumexp,
+    weighted_softmax,
+)
 from needle_ir.ops.indexing import (
     gather,
     scatter_add,
@@ -96,7 +107,7 @@ from needle_ir.ops.neural import (
 )
 from needle_ir.ops.packing import pack, unpack, unpack_all
 from needle_ir.ops.random import random_normal, random_uniform
-from needle_ir.ops.reduction import logsumexp, max, mean, min, sum, var
+from needle_ir.ops.reduction import max, mean, min, sum, var
 from needle_ir.ops.shape import broadcast_to, permute, reshape
 from needle_ir.ops.table import COMPOSITES, PRIMITIVES
 from needle_ir.ops.updates import (
@@ -183,7 +194,10 @@ __all__ = [
     "less_equal",
     "linear",
     "log",
+    "log1mexp",
     "log1p",
+    "log_softmax",
+    "logaddexp",
     "logical_not",
     "logsoftmax",
     "logsumexp",
@@ -212,9 +226,12 @@ __all__ = [
     "reshape",
     "scatter_add",
     "sgd_update",
+    "sigmoid",
     "sign",
     "slice",
+    "softmax",
     "softmax_loss",
+    "softplus",
     "sqrt",
     "stack",
     "stop_gradient",
@@ -229,5 +246,7 @@ __all__ = [
     "unslice",
     "var",
     "variable",
+    "weighted_logsumexp",
+    "weighted_softmax",
     "where",
 ]

@@ -92,7 +92,7 @@ SIGN = _unary("sign", lambda ct, out, x: ct * 0.0, Promotion.NONE, takes_bool=Fa
 EXP = _unary("exp", lambda ct, out, x: ct * out)
 LOG = _unary("log", lambda ct, out, x: ct / x)
 LOG1P = _unary("log1p", lambda ct, out, x: ct / (1.0 + x))
-EXPM1 = _unary("expm1", lambda ct, out, x: ct * (out + 1.0))
+EXPM1 = _unary("expm1", lambda ct, out, x: ct * exp(x))
 SQRT = _unary("sqrt", lambda ct, out, x: 0.5 * ct / out)
 TANH = _unary("tanh", lambda ct, out, x: ct * (1.0 - out * out))
 RELU = _unary("relu", lambda ct, out, x: where(x > 0, ct, 0), Promotion.NONE)

@@ -6,8 +6,9 @@ from needle_ir.ir import Node, ShapeError
 from needle_ir.ops.build import as_constant
 from needle_ir.ops.composite import composite
 from needle_ir.ops.elementwise import cast, equal, sqrt, where
+from needle_ir.ops.exponentials import log_softmax
 from needle_ir.ops.linalg import matmul
-from needle_ir.ops.reduction import logsumexp, mean, sum, var
+from needle_ir.ops.reduction import mean, sum, var
 from needle_ir.ops.shape import expand_dims, sum_to
 
 
@@ -128,15 +129,15 @@ def _is_label(labels: Node, classes: int) -> Node:
 
 @composite()
 def softmax_loss(logits: Node, labels: Node) -> Node:
-    """The mean over rows of logsumexp(logits) - logits[label]; logits (n, k), labels (n,)."""
+    """The mean over rows of -log_softmax(logits)[label]; logits (n, k), labels (n,)."""
     if len(logits.shape) != 2 or labels.shape != logits.shape[:1]:
         raise ShapeError(
             "softmax_loss takes logits of shape (n, k) and labels of shape (n,), "
             f"not {logits.shape} and {labels.shape}"
         )
     # A product with 0 and 1 would be NaN where a logit beside the label is -inf: a masked class.
-    picked = where(_is_label(labels, logits.shape[1]), logits, 0)
-    return mean(logsumexp(logits, 1) - sum(picked, 1))
+    picked = where(_is_label(labels, logits.shape[1]), log_softmax(logits, 1), 0)
+    return -mean(sum(picked, 1))
 
 
 def _require_features(name: str, x: Node, weight: Node, bias: Node) -> None:

@@ -1,4 +1,4 @@
-"""Reductions: sum, max, min, logsumexp; and mean, which is made of them."""
+"""Reductions: sum, max, min; mean and var, which are made of them."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -6,19 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from needle_ir.ir import Node, Op, Promotion, ShapeError, TensorType, Trait
+from needle_ir.ir import Node, Op, ShapeError, TensorType, Trait
 from needle_ir.ops.build import apply
-from needle_ir.ops.elementwise import cast, equal, exp, where
+from needle_ir.ops.elementwise import cast, equal
 from needle_ir.ops.shape import broadcast_to, expand_dims, normalize_axes
 
 Axes = tuple[int, ...]
 
 
-def _attrs(x: TensorType, *, axes: int | Sequence[int] | None, keepdims: bool) -> dict[str, Any]:
+def normalize_reduction(
+    x: TensorType, *, axes: int | Sequence[int] | None, keepdims: bool
+) -> dict[str, Any]:
+    """The attributes of a reduction in normal form."""
     return {"axes": normalize_axes(axes, x.ndim), "keepdims": bool(keepdims)}
 
 
-def _type(x: TensorType, *, axes: Axes, keepdims: bool) -> TensorType:
+def kept_type(x: TensorType, *, axes: Axes, keepdims: bool) -> TensorType:
+    """x's type with the axes `axes` folded away, or kept with the length 1."""
     if keepdims:
         shape = tuple([1 if i in axes else dim for i, dim in enumerate(x.shape)])
     else:
@@ -29,14 +33,14 @@ def _type(x: TensorType, *, axes: Axes, keepdims: bool) -> TensorType:
 def _sum_type(x: TensorType, *, axes: Axes, keepdims: bool) -> TensorType:
     # As NumPy: small integers and bools are summed as the platform's integer.
     dtype = np.result_type(x.dtype, np.uint64 if x.dtype.kind == "u" else np.int64)
-    result = _type(x, axes=axes, keepdims=keepdims)
+    result = kept_type(x, axes=axes, keepdims=keepdims)
     return result if x.dtype.kind == "f" else TensorType(result.shape, dtype)
 
 
 def _extremum_type(x: TensorType, *, axes: Axes, keepdims: bool) -> TensorType:
     if prod([x.shape[axis] for axis in axes]) == 0:
         raise ShapeError("there is no largest or smallest of no elements")
-    return _type(x, axes=axes, keepdims=keepdims)
+    return kept_type(x, axes=axes, keepdims=keepdims)
 
 
 def _kept(x: Node, axes: Axes, keepdims: bool) -> Node:
@@ -52,25 +56,16 @@ def _extremum_vjp(ct: Node, out: Node, x: Node, *, axes: Axes, keepdims: bool) -
     return (_kept(ct, axes, keepdims) * hit / sum(hit, axes, keepdims=True),)
 
 
-def _logsumexp_vjp(ct: Node, out: Node, x: Node, *, axes: Axes, keepdims: bool) -> tuple[Node]:
-    # A row of all -inf has the value -inf: x - out would be NaN there. Its softmax counts as 0.
-    kept = _kept(out, axes, keepdims)
-    finite = where(equal(kept, -np.inf), 0, kept)
-    return (_kept(ct, axes, keepdims) * exp(x - finite),)
-
-
 def _reduction(
     name: str,
     infer: Callable[..., TensorType],
     vjp: Callable[..., tuple[Node]],
-    promotion: Promotion = Promotion.NONE,
 ) -> Op:
     return Op(
         name=name,
         infer=infer,
-        normalize=_attrs,
+        normalize=normalize_reduction,
         traits=frozenset({Trait.REDUCTION}),
-        promotion=promotion,
         vjp=vjp,
     )
 
@@ -78,7 +73,6 @@ def _reduction(
 SUM = _reduction("sum", _sum_type, _sum_vjp)
 MAX = _reduction("max", _extremum_type, _extremum_vjp)
 MIN = _reduction("min", _extremum_type, _extremum_vjp)
-LOGSUMEXP = _reduction("logsumexp", _extremum_type, _logsumexp_vjp, Promotion.FLOAT)
 
 
 def sum(x: Any, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
@@ -94,14 +88,6 @@ def max(x: Any, axes: int | Sequence[int] | None = None, keepdims: bool = False)
 def min(x: Any, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
     """The smallest element over `axes`; NaN where one is NaN. Ties share the gradient equally."""
     return apply(MIN, x, axes=axes, keepdims=keepdims)
-
-
-def logsumexp(x: Any, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
-    """log(sum(exp(x))) over `axes`, computed with the largest element subtracted first.
-
-    All -inf gives -inf with the gradient 0; a +inf gives +inf; NaN gives NaN.
-    """
-    return apply(LOGSUMEXP, x, axes=axes, keepdims=keepdims)
 
 
 def mean(x: Any, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:

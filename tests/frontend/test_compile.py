@@ -71,7 +71,7 @@ def test_parameters_are_named_by_their_module_path():
 
 def test_what_is_unused_stays_visible_until_dce():
     def wasteful(x):
-        x.exp().log()
+        x.exp().tanh()
         return x + 1
 
     compiled = ndl.compile(wasteful, Tensor([1.0]))
@@ -82,8 +82,8 @@ def test_what_is_unused_stays_visible_until_dce():
     assert counts[names[names.index("dce") - 1]] == 1
     assert counts["dce"] == 0
     assert compiled.graph.count("exp") == 0
-    assert " = log(%" in str(compiled.stages[0].graph)
-    assert " = log(%" not in str(compiled.graph)
+    assert " = tanh(%" in str(compiled.stages[0].graph)
+    assert " = tanh(%" not in str(compiled.graph)
 
 
 def test_a_compiled_function():

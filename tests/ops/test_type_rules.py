@@ -47,7 +47,7 @@ BAD_SHAPES = [
     (lambda: ops.sum(x23, 1.0), "sum(f32[2,3])", "integers are needed, not 1.0"),
     (lambda: ops.sum(x23, (0, "a")), "sum(f32[2,3])", "integers are needed, not (0, 'a')"),
     (lambda: ops.max(leaf(2, 0), 1), "max(f32[2,0])", "no largest or smallest of no elements"),
-    (lambda: ops.logsumexp(leaf(0)), "logsumexp(f32[0])", "no largest or smallest"),
+    (lambda: ops.logsumexp(leaf(0)), "logsumexp(f32[0])", "no logsumexp of no elements"),
     (lambda: ops.reshape(x23, (4, 2)), "reshape(f32[2,3])", "6 elements do not fill the shape"),
     (lambda: ops.reshape(x23, (4, -1)), "reshape(f32[2,3])", "do not fill the shape (4, -1)"),
     (lambda: ops.reshape(x23, (-1, -1)), "reshape(f32[2,3])", "do not fill the shape (-1, -1)"),

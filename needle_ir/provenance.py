@@ -1,0 +1,109 @@
+"""What computed values were made of, kept where a value alone has lost digits.
+
+After `e = exp(x); print(e)` the value of e is known, and it may be infinite where log(sum(e)) is
+not. So a value that comes from an exponential or a probability keeps the expression that it was
+computed by, down to the operands of the exponential. What is recorded on it later is compiled with
+that expression, and stabilize looks behind the value where a rule needs to.
+"""
+
+from collections.abc import Callable, Iterable
+from weakref import WeakKeyDictionary
+
+from needle_ir.ir import CONSTANT, INPUT, Node, input_node, topological
+from needle_ir.ops.markers import STOP_GRADIENT, stop_gradient
+from needle_ir.passes.logarithms import MAY_LOSE_DIGITS, lossy_part
+from needle_ir.recording import variables
+
+# The operands that are kept for one value take at most so many bytes.
+MAX_BYTES = 1 << 20
+# So many values that kept an expression may stand on each other: in a loop there would be no end.
+MAX_DEPTH = 8
+
+# For each node that lost digits its expression, None where that is too large to keep, and how many
+# others it stands on.
+_kept: WeakKeyDictionary[Node, tuple[Node | None, int]] = WeakKeyDictionary()
+
+
+def what_is_kept() -> Callable[[Node], Node | None] | None:
+    """A function that gives what a node with a value was computed by, None for a value that says
+    enough; None in its place where nothing is kept.
+
+    It is the node itself while that has its history, and a copy when it was freed. Derivatives do
+    not flow through the copy.
+    """
+    return _expression_behind if _kept else None
+
+
+def _expression_behind(node: Node) -> Node | None:
+    if node not in _kept:
+        return None
+    return _kept[node][0] if node.op is INPUT else node
+
+
+def share(node: Node, other: Node) -> None:
+    """Let `other`, which has the same value, keep what `node` keeps."""
+    if node in _kept:
+        _kept[other] = _kept[node]
+
+
+def lossy_parts(nodes: Iterable[Node]) -> dict[Node, set[Node]]:
+    """Of each of `nodes` that will have lost digits when it is computed, the part that loses them:
+    the nodes down to the exponential.
+    """
+    found: dict[Node, set[Node]] = {}
+    for node in nodes:
+        # Most are neither: this runs in every training step.
+        if node.op in MAY_LOSE_DIGITS and (
+            node.op is not STOP_GRADIENT or node.inputs[0].op in MAY_LOSE_DIGITS
+        ):
+            part = lossy_part(node, _has_lost_digits)
+            if part:
+                found[node] = part
+    return found
+
+
+def _has_lost_digits(node: Node) -> bool | None:
+    """Of a node with a value whether it has lost digits; None for one without a value."""
+    return node in _kept if node.value is not None else None
+
+
+def operands_to_keep(parts: dict[Node, set[Node]]) -> list[Node]:
+    """The operands below the `parts` that have no value yet and are not too large to keep."""
+    wanted: dict[Node, None] = {}
+    for part in parts.values():
+        operands = _operands(part)
+        if sum(x.type.nbytes for x in operands) <= MAX_BYTES:
+            wanted |= dict.fromkeys(x for x in operands if x.value is None)
+    return list(wanted)
+
+
+def keep(node: Node, part: set[Node]) -> None:
+    """Keep the expression of `node`, which has its value by now, as its operands have."""
+    below = [x for x in part if x is not node and x in _kept]
+    depth = 1 + max((_kept[x][1] for x in below), default=0)
+    operands = [*below, *_operands(part.difference(below))]
+    if any(x.value is None for x in operands):
+        _kept[node] = (None, depth)
+        return
+    new = {x: _leaf(x, depth <= MAX_DEPTH) for x in operands}
+    for inner in topological([node], done=operands):
+        inputs = tuple([new[x] for x in inner.inputs])
+        # A copy in any case: the node itself is about to lose its inputs.
+        new[inner] = Node(inner.op, inputs, inner.attrs, inner.type, inner.origin)
+    _kept[node] = (new[node], depth if depth <= MAX_DEPTH else 0)
+
+
+def _operands(part: set[Node]) -> list[Node]:
+    """What the nodes of a part read and does not belong to it, without constants."""
+    read = [x for node in part for x in node.inputs if x not in part]
+    return [x for x in dict.fromkeys(read) if x.op is not CONSTANT]
+
+
+def _leaf(node: Node, with_expression: bool) -> Node:
+    """A leaf with the value of `node`. It does not hold the history of `node` alive."""
+    if node.op is INPUT and with_expression:
+        return stop_gradient(node) if node in variables else node
+    leaf = input_node(node.type, value=node.value)
+    if with_expression:
+        share(node, leaf)
+    return leaf

@@ -1,0 +1,213 @@
+"""The stable ops where they are written in parts: x - logsumexp(x) is log_softmax(x), and so on."""
+
+from needle_ir.ir import INPUT, Node, Op, Trait
+from needle_ir.ops import (
+    abs,
+    exp,
+    expm1,
+    log_softmax,
+    logaddexp,
+    logsumexp,
+    maximum,
+    relu,
+    sigmoid,
+    softmax,
+    softplus,
+    tanh,
+)
+from needle_ir.ops.elementwise import NEGATIVE, SUBTRACT
+from needle_ir.ops.exponentials import LOGSUMEXP
+from needle_ir.ops.markers import GRAD, KNOWN, STOP_GRADIENT, VARIABLE
+from needle_ir.ops.reduction import MAX, MIN
+from needle_ir.ops.shape import BROADCAST_TO, RESHAPE
+from needle_ir.passes.rewrite import Rule
+
+# Two expressions are compared up to this many nodes, and count as different beyond.
+LIMIT = 128
+
+
+def minus(x: Node) -> Node:
+    """-x, without a second minus."""
+    if x.op is NEGATIVE:
+        return x.inputs[0]
+    return x.inputs[1] - x.inputs[0] if x.op is SUBTRACT else -x
+
+
+def plus(x: Node, y: Node) -> Node:
+    """x + y, as a difference where y is a negative."""
+    return x - y.inputs[0] if y.op is NEGATIVE else x + y
+
+
+def same(x: Node, y: Node) -> bool:
+    """Whether two nodes are the same expression of the same operands."""
+    todo = [(x, y)]
+    for count, (a, b) in enumerate(todo):
+        if a is b:
+            continue
+        if count > LIMIT or a.op is not b.op or a.type != b.type or a.op in _NEVER_THE_SAME:
+            return False
+        if a.op.has(Trait.RANDOM) or a.attrs != b.attrs or len(a.inputs) != len(b.inputs):
+            return False
+        todo += zip(a.inputs, b.inputs, strict=True)
+    return True
+
+
+_NEVER_THE_SAME = {INPUT, VARIABLE, GRAD, KNOWN}
+
+
+# Rows: what is reduced over axes, and what stands beside the rows that it was reduced from. -------
+
+
+def row_axes(total: Node, op: Op, x: Node) -> tuple[int, ...] | None:
+    """The axes where `total` is op(x) over axes of x, standing beside the rows that it is of.
+
+    None where it is something else, or is broadcast against x along another axis.
+    """
+    while total.op is BROADCAST_TO:
+        total = total.inputs[0]
+    reduction = _without_views(total)
+    if reduction.op is not op or not same(reduction.inputs[0], x):
+        return None
+    axes: tuple[int, ...] = reduction.attrs["axes"]
+    kept = tuple([1 if i in axes else dim for i, dim in enumerate(x.shape)])
+    return axes if _leading_ones(total.shape, len(kept)) == kept else None
+
+
+def is_extremum_of_rows(shift: Node, x: Node, axes: tuple[int, ...]) -> bool:
+    """Whether `shift` is the largest or smallest element of x over some axes, in any layout that
+    is constant along `axes`.
+    """
+    if not _is_constant_along(shift, x, axes):
+        return False
+    while shift.op in (STOP_GRADIENT, KNOWN, RESHAPE, BROADCAST_TO):
+        shift = shift.inputs[0]
+    return shift.op in (MAX, MIN) and same(shift.inputs[0], x)
+
+
+def is_shift(x: Node, shift: Node, back: Node, axes: tuple[int, ...], keepdims: bool) -> bool:
+    """Whether `shift` is constant along `axes` of x, and `back` the same numbers beside what is
+    left of x when it was reduced over `axes`.
+    """
+    if not _is_constant_along(shift, x, axes):
+        return False
+    shape = _leading_ones(shift.shape, len(x.shape))
+    if not keepdims:
+        shape = tuple([dim for i, dim in enumerate(shape) if i not in axes])
+    if _without_leading_ones(shape) != _without_leading_ones(back.shape):
+        return False
+    shift, back = _without_views(shift), _without_views(back)
+    if shift.op is back.op and shift.op.has(Trait.REDUCTION):
+        # `keepdims` does not count.
+        return shift.attrs["axes"] == back.attrs["axes"] and same(shift.inputs[0], back.inputs[0])
+    return same(shift, back)
+
+
+def _is_constant_along(shift: Node, x: Node, axes: tuple[int, ...]) -> bool:
+    shape = _leading_ones(shift.shape, len(x.shape))
+    return len(shape) == len(x.shape) and all(shape[axis] == 1 for axis in axes)
+
+
+def _leading_ones(shape: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    return (1,) * (ndim - len(shape)) + shape
+
+
+def _without_leading_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    first = next((i for i, dim in enumerate(shape) if dim != 1), len(shape))
+    return shape[first:]
+
+
+def _without_views(node: Node) -> Node:
+    """A node without the views on it that leave its elements in their order."""
+    while node.op in (RESHAPE, BROADCAST_TO) and node.type.size == node.inputs[0].type.size:
+        node = node.inputs[0]
+    return node
+
+
+ROWS = (
+    Rule(
+        "shifted-logsumexp",
+        lambda x, shift, back, a, k: logsumexp(x - shift, a, k) + back,
+        lambda x, shift, back, a, k: logsumexp(x, a, k),
+        lambda x, shift, back, a, k: is_shift(x, shift, back, a, k),
+    ),
+    Rule(
+        "log-softmax",
+        lambda x, total: x - total,
+        lambda x, total: log_softmax(x, row_axes(total, LOGSUMEXP, x)),
+        lambda x, total: row_axes(total, LOGSUMEXP, x) is not None,
+    ),
+    Rule(
+        "minus-log-softmax",
+        lambda x, total: total - x,
+        lambda x, total: -log_softmax(x, row_axes(total, LOGSUMEXP, x)),
+        lambda x, total: row_axes(total, LOGSUMEXP, x) is not None,
+    ),
+    Rule("softmax", lambda x, a: exp(log_softmax(x, a)), lambda x, a: softmax(x, a)),
+    Rule(
+        "shifted-log-softmax",
+        lambda x, shift, a: log_softmax(x - shift, a),
+        lambda x, shift, a: log_softmax(x, a),
+        lambda x, shift, a: is_extremum_of_rows(shift, x, a),
+    ),
+    Rule(
+        "shifted-softmax",
+        lambda x, shift, a: softmax(x - shift, a),
+        lambda x, shift, a: softmax(x, a),
+        lambda x, shift, a: is_extremum_of_rows(shift, x, a),
+    ),
+)
+
+# The same for two numbers, of which one may be 0.
+LOGISTIC = (
+    Rule("sigmoid", lambda x: exp(-softplus(x)), lambda x: sigmoid(minus(x))),
+    Rule("1-minus-sigmoid", lambda x: 1 - sigmoid(x), lambda x: sigmoid(minus(x))),
+    Rule("minus-softplus", lambda x: x - softplus(x), lambda x: -softplus(minus(x))),
+    Rule("softplus-minus", lambda x: softplus(x) - x, lambda x: softplus(minus(x))),
+    Rule("softplus-plus", lambda x: softplus(-x) + x, lambda x: softplus(x)),
+    Rule("softplus-by-relu", lambda x: relu(x) + softplus(-abs(x)), lambda x: softplus(x)),
+    Rule("softplus-by-maximum", lambda x: maximum(x, 0) + softplus(-abs(x)), lambda x: softplus(x)),
+    Rule("minus-logaddexp", lambda x, y: x - logaddexp(x, y), lambda x, y: -softplus(y - x)),
+    Rule(
+        "logaddexp-by-maximum",
+        lambda x, y: maximum(x, y) + softplus(-abs(x - y)),
+        lambda x, y: logaddexp(x, y),
+    ),
+    Rule(
+        "shifted-logaddexp",
+        lambda x, y, s: logaddexp(x - s, y - s) + s,
+        lambda x, y, s: logaddexp(x, y),
+    ),
+)
+
+# What cancels: a number near 1 minus 1.
+DIFFERENCES = (
+    Rule("expm1", lambda x: exp(x) - 1, lambda x: expm1(x)),
+    Rule("expm1-plus", lambda x: exp(x) + -1, lambda x: expm1(x)),
+    Rule("minus-expm1", lambda x: 1 - exp(x), lambda x: -expm1(x)),
+    Rule("tanh", lambda x: (exp(x) - exp(-x)) / (exp(x) + exp(-x)), lambda x: tanh(x)),
+    Rule(
+        "tanh-by-expm1",
+        lambda x, y: expm1(x) * sigmoid(y),
+        lambda x, y: tanh(x * 0.5),
+        lambda x, y: same(minus(x), y),
+    ),
+    Rule(
+        "tanh-by-minus-expm1",
+        lambda x, y: -expm1(x) * sigmoid(y),
+        lambda x, y: tanh(x * -0.5),
+        lambda x, y: same(minus(x), y),
+    ),
+    Rule("tanh-by-sigmoid", lambda x: 2 * sigmoid(x) - 1, lambda x: tanh(x * 0.5)),
+    Rule("tanh-by-minus-sigmoid", lambda x: 1 - 2 * sigmoid(x), lambda x: tanh(x * -0.5)),
+)
+
+FORMS = ROWS + LOGISTIC + DIFFERENCES
+
+
+def in_form(node: Node) -> Node:
+    """The stable op whose definition ends in `node`, or `node` itself."""
+    for rule in FORMS:
+        result = rule.apply(node)
+        if result is not None:
+            return in_form(result)
+    return node

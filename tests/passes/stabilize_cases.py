@@ -1,0 +1,430 @@
+"""For every rule of stabilize: expressions that it rewrites, with the text of what comes out.
+
+`x` and `y` are inputs of the type f32[2,3].
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from needle_ir import ops
+from needle_ir.ir import Node
+from needle_ir.ops import abs, exp, expm1, log, log1p, sigmoid, softplus, sum
+
+Expression = Callable[[Node, Node], Node]
+
+
+class Case(NamedTuple):
+    rule: str
+    before: Expression
+    after: list[str]
+
+    def __repr__(self) -> str:
+        return self.rule
+
+
+def total(x: Node) -> Node:
+    return sum(exp(x), 1, True)
+
+
+def weighted(x: Node, y: Node) -> Node:
+    """Something over sum(something)."""
+    terms = exp(x) * y
+    result: Node = terms / sum(terms, 1, True)
+    return result
+
+
+def mean(x: Node, y: Node) -> Node:
+    p = exp(x)
+    result: Node = sum(p * y, 1) / sum(p, 1)
+    return result
+
+
+def by_matmul(x: Node, y: Node) -> Node:
+    p = exp(x)
+    result: Node = (p @ ops.permute(y)) / sum(p, 1, True)
+    return result
+
+
+def tanh(x: Node) -> Node:
+    up, down = exp(x), exp(-x)
+    result: Node = (up - down) / (up + down)
+    return result
+
+
+def shifted(x: Node) -> Node:
+    return x - ops.max(x, 1, True)
+
+
+MINUS = "%0 = negative(%x) : f32[2,3]"
+SOFTMAX = ["%0 = softmax(%x) {axes=[1]} : f32[2,3]", "return %0"]
+LOG_SOFTMAX = ["%0 = log_softmax(%x) {axes=[1]} : f32[2,3]", "return %0"]
+SOFTPLUS = ["%0 = softplus(%x) : f32[2,3]", "return %0"]
+SIGMOID = ["%0 = sigmoid(%x) : f32[2,3]", "return %0"]
+SIGMOID_OF_MINUS = [MINUS, "%1 = sigmoid(%0) : f32[2,3]", "return %1"]
+SOFTPLUS_OF_MINUS = [MINUS, "%1 = softplus(%0) : f32[2,3]", "return %1"]
+LOG_SIGMOID = [MINUS, "%1 = softplus(%0) : f32[2,3]", "%2 = negative(%1) : f32[2,3]", "return %2"]
+LOGADDEXP = ["%0 = logaddexp(%x, %y) : f32[2,3]", "return %0"]
+EXPM1 = ["%0 = expm1(%x) : f32[2,3]", "return %0"]
+LOG1MEXP = ["%0 = log1mexp(%x) : f32[2,3]", "return %0"]
+HALF = "%0 = constant {value=0.5} : f32[]"
+MINUS_HALF = "%0 = constant {value=-0.5} : f32[]"
+
+
+def times(constant: str, function: str) -> list[str]:
+    return [
+        constant,
+        "%1 = multiply(%x, %0) : f32[2,3]",
+        f"%2 = {function}(%1) : f32[2,3]",
+        "return %2",
+    ]
+
+
+CASES = [
+    Case(
+        "look-behind-known",
+        lambda x, y: ops.known(exp(x), y),
+        ["%0 = exp(%x) : f32[2,3]", "return %0"],
+    ),
+    Case("log", lambda x, y: log(exp(x)), ["return %x"]),
+    Case("log", lambda x, y: log(exp(x) + exp(y)), LOGADDEXP),
+    Case("log", lambda x, y: log(exp(x) / total(x)), LOG_SOFTMAX),
+    Case(
+        "log",
+        lambda x, y: log(sum(exp(x), 1)),
+        ["%0 = logsumexp(%x) {axes=[1], keepdims=false} : f32[2]", "return %0"],
+    ),
+    Case(
+        "log-of-weighted-sum",
+        lambda x, y: log(sum(y * exp(x), 1)),
+        ["%0 = weighted_logsumexp(%x, %y) {axes=[1], keepdims=false} : f32[2]", "return %0"],
+    ),
+    Case(
+        "log-of-weighted-softmax",
+        lambda x, y: log(ops.weighted_softmax(x, y, 1)),
+        [
+            "%0 = weighted_logsumexp(%x, %y) {axes=[1], keepdims=true} : f32[2,1]",
+            "%1 = subtract(%x, %0) : f32[2,3]",
+            "%2 = log(%y) : f32[2,3]",
+            "%3 = add(%1, %2) : f32[2,3]",
+            "return %3",
+        ],
+    ),
+    Case(
+        "log-of-product",
+        lambda x, y: log(y * ops.softmax(x)),
+        [
+            "%0 = log_softmax(%x) {axes=[1]} : f32[2,3]",
+            "%1 = log(%y) : f32[2,3]",
+            "%2 = add(%0, %1) : f32[2,3]",
+            "return %2",
+        ],
+    ),
+    Case(
+        "log-of-quotient",
+        lambda x, y: log(exp(x) / y),
+        ["%0 = log(%y) : f32[2,3]", "%1 = subtract(%x, %0) : f32[2,3]", "return %1"],
+    ),
+    Case(
+        "log-of-quotient",
+        lambda x, y: log(y / sigmoid(x)),
+        [
+            "%0 = log(%y) : f32[2,3]",
+            "%1 = negative(%x) : f32[2,3]",
+            "%2 = softplus(%1) : f32[2,3]",
+            "%3 = negative(%2) : f32[2,3]",
+            "%4 = subtract(%0, %3) : f32[2,3]",
+            "return %4",
+        ],
+    ),
+    Case("log-of-1-plus", lambda x, y: log(1 + x), ["%0 = log1p(%x) : f32[2,3]", "return %0"]),
+    Case("log-of-1-plus", lambda x, y: log(x + 1), ["%0 = log1p(%x) : f32[2,3]", "return %0"]),
+    Case(
+        "log-of-1-minus",
+        lambda x, y: log(1 - x),
+        [MINUS, "%1 = log1p(%0) : f32[2,3]", "return %1"],
+    ),
+    Case(
+        "log-of-expm1",
+        lambda x, y: log(expm1(x)),
+        [MINUS, "%1 = log1mexp(%0) : f32[2,3]", "%2 = add(%x, %1) : f32[2,3]", "return %2"],
+    ),
+    Case("log-of-minus-expm1", lambda x, y: log(-expm1(x)), LOG1MEXP),
+    Case("log1p", lambda x, y: log1p(exp(x)), SOFTPLUS),
+    Case("log1p-of-minus-exp", lambda x, y: log1p(-exp(x)), LOG1MEXP),
+    Case(
+        "log1p-of-minus-sigmoid",
+        lambda x, y: log1p(-sigmoid(x)),
+        ["%0 = softplus(%x) : f32[2,3]", "%1 = negative(%0) : f32[2,3]", "return %1"],
+    ),
+    Case(
+        "shifted-logsumexp",
+        lambda x, y: ops.logsumexp(shifted(x), 1, True) + ops.max(x, 1, True),
+        ["%0 = logsumexp(%x) {axes=[1], keepdims=true} : f32[2,1]", "return %0"],
+    ),
+    Case("log-softmax", lambda x, y: x - ops.logsumexp(x, 1, True), LOG_SOFTMAX),
+    Case(
+        "log-softmax",
+        lambda x, y: x - ops.broadcast_to(ops.reshape(ops.logsumexp(x, 1), (2, 1)), (2, 3)),
+        LOG_SOFTMAX,
+    ),
+    Case(
+        "log-softmax",
+        lambda x, y: x - ops.logsumexp(x, 0),
+        ["%0 = log_softmax(%x) {axes=[0]} : f32[2,3]", "return %0"],
+    ),
+    Case(
+        "minus-log-softmax",
+        lambda x, y: ops.logsumexp(x) - x,
+        [
+            "%0 = log_softmax(%x) {axes=[0, 1]} : f32[2,3]",
+            "%1 = negative(%0) : f32[2,3]",
+            "return %1",
+        ],
+    ),
+    Case("softmax", lambda x, y: exp(ops.log_softmax(x)), SOFTMAX),
+    Case("shifted-log-softmax", lambda x, y: ops.log_softmax(shifted(x)), LOG_SOFTMAX),
+    Case("shifted-log-softmax", lambda x, y: ops.log_softmax(x - ops.max(x)), LOG_SOFTMAX),
+    Case("shifted-softmax", lambda x, y: ops.softmax(shifted(x)), SOFTMAX),
+    Case(
+        "shifted-softmax",
+        lambda x, y: ops.softmax(x - ops.stop_gradient(ops.min(x, 1, True))),
+        SOFTMAX,
+    ),
+    Case("sigmoid", lambda x, y: exp(-softplus(x)), SIGMOID_OF_MINUS),
+    Case("sigmoid", lambda x, y: exp(-softplus(-x)), SIGMOID),
+    Case("1-minus-sigmoid", lambda x, y: 1 - sigmoid(x), SIGMOID_OF_MINUS),
+    Case(
+        "1-minus-sigmoid",
+        lambda x, y: 1 - sigmoid(x - y),
+        ["%0 = subtract(%y, %x) : f32[2,3]", "%1 = sigmoid(%0) : f32[2,3]", "return %1"],
+    ),
+    Case("minus-softplus", lambda x, y: x - softplus(x), LOG_SIGMOID),
+    Case("softplus-minus", lambda x, y: softplus(x) - x, SOFTPLUS_OF_MINUS),
+    Case("softplus-plus", lambda x, y: x + softplus(-x), SOFTPLUS),
+    Case("softplus-by-relu", lambda x, y: ops.relu(x) + softplus(-abs(x)), SOFTPLUS),
+    Case("softplus-by-maximum", lambda x, y: softplus(-abs(x)) + ops.maximum(0.0, x), SOFTPLUS),
+    Case(
+        "minus-logaddexp",
+        lambda x, y: x - ops.logaddexp(y, x),
+        [
+            "%0 = subtract(%y, %x) : f32[2,3]",
+            "%1 = softplus(%0) : f32[2,3]",
+            "%2 = negative(%1) : f32[2,3]",
+            "return %2",
+        ],
+    ),
+    Case(
+        "logaddexp-by-maximum",
+        lambda x, y: ops.maximum(x, y) + softplus(-abs(x - y)),
+        LOGADDEXP,
+    ),
+    Case(
+        "shifted-logaddexp",
+        lambda x, y: shifted_logaddexp(x, y, ops.maximum(x, y)),
+        LOGADDEXP,
+    ),
+    Case("expm1", lambda x, y: exp(x) - 1, EXPM1),
+    Case("expm1-plus", lambda x, y: -1 + exp(x), EXPM1),
+    Case(
+        "minus-expm1",
+        lambda x, y: 1 - exp(x),
+        ["%0 = expm1(%x) : f32[2,3]", "%1 = negative(%0) : f32[2,3]", "return %1"],
+    ),
+    Case("tanh", lambda x, y: tanh(x), ["%0 = tanh(%x) : f32[2,3]", "return %0"]),
+    Case("tanh-by-expm1", lambda x, y: expm1(x) * sigmoid(-x), times(HALF, "tanh")),
+    Case("tanh-by-expm1", lambda x, y: expm1(x) / (1 + exp(x)), times(HALF, "tanh")),
+    Case("tanh-by-minus-expm1", lambda x, y: sigmoid(-x) * -expm1(x), times(MINUS_HALF, "tanh")),
+    Case("tanh-by-sigmoid", lambda x, y: 2 * sigmoid(x) - 1, times(HALF, "tanh")),
+    Case("tanh-by-minus-sigmoid", lambda x, y: 1 - 2 * sigmoid(x), times(MINUS_HALF, "tanh")),
+    Case("quotient", lambda x, y: exp(x) / total(x), SOFTMAX),
+    Case("quotient", lambda x, y: exp(x) / (1 + exp(x)), SIGMOID),
+    Case(
+        "quotient",
+        lambda x, y: exp(x) / exp(y),
+        ["%0 = subtract(%x, %y) : f32[2,3]", "%1 = exp(%0) : f32[2,3]", "return %1"],
+    ),
+    Case("reciprocal", lambda x, y: 1 / (1 + exp(-x)), SIGMOID),
+    Case("reciprocal", lambda x, y: 1 / exp(x), [MINUS, "%1 = exp(%0) : f32[2,3]", "return %1"]),
+    Case(
+        "over-1-plus-exp",
+        lambda x, y: y / (1 + exp(-x)),
+        ["%0 = sigmoid(%x) : f32[2,3]", "%1 = multiply(%y, %0) : f32[2,3]", "return %1"],
+    ),
+    Case(
+        "constant-over-exponential",
+        lambda x, y: 0.5 / (exp(x) + exp(y)),
+        [
+            "%0 = constant {value=-0.6931472} : f32[]",
+            "%1 = logaddexp(%x, %y) : f32[2,3]",
+            "%2 = subtract(%0, %1) : f32[2,3]",
+            "%3 = exp(%2) : f32[2,3]",
+            "return %3",
+        ],
+    ),
+    Case(
+        "weighted-softmax",
+        lambda x, y: weighted(x, y),
+        ["%0 = weighted_softmax(%x, %y) {axes=[1]} : f32[2,3]", "return %0"],
+    ),
+    Case(
+        "weighted-quotient",
+        lambda x, y: exp(x) * y / total(x),
+        [SOFTMAX[0], "%1 = multiply(%0, %y) : f32[2,3]", "return %1"],
+    ),
+    Case(
+        "weighted-mean",
+        lambda x, y: mean(x, y),
+        [
+            SOFTMAX[0],
+            "%1 = multiply(%0, %y) : f32[2,3]",
+            "%2 = sum(%1) {axes=[1], keepdims=false} : f32[2]",
+            "return %2",
+        ],
+    ),
+    Case(
+        "weighted-mean-by-matmul",
+        lambda x, y: by_matmul(x, y),
+        [
+            SOFTMAX[0],
+            "%1 = transpose(%y) {permutation=[1, 0]} : f32[3,2]",
+            "%2 = matmul(%0, %1) : f32[2,2]",
+            "return %2",
+        ],
+    ),
+    Case(
+        "over-exponential",
+        lambda x, y: y / exp(x),
+        [
+            "%0 = constant {value=-0.5} : f32[]",
+            "%1 = multiply(%x, %0) : f32[2,3]",
+            "%2 = exp(%1) : f32[2,3]",
+            "%3 = multiply(%y, %2) : f32[2,3]",
+            "%4 = multiply(%x, %0) : f32[2,3]",
+            "%5 = exp(%4) : f32[2,3]",
+            "%6 = multiply(%3, %5) : f32[2,3]",
+            "return %6",
+        ],
+    ),
+    Case(
+        "times-reciprocal",
+        lambda x, y: exp(x) * exp(-y),
+        ["%0 = subtract(%x, %y) : f32[2,3]", "%1 = exp(%0) : f32[2,3]", "return %1"],
+    ),
+    Case("times-reciprocal", lambda x, y: exp(x) * (1 / total(x)), SOFTMAX),
+    Case("power", lambda x, y: (1 + exp(-x)) ** -1, SIGMOID),
+    Case("power", lambda x, y: exp(x) ** 0.5, times(HALF, "exp")),
+    Case("sqrt", lambda x, y: ops.sqrt(exp(x)), times(HALF, "exp")),
+]
+
+
+def shifted_logaddexp(x: Node, y: Node, s: Node) -> Node:
+    result: Node = ops.logaddexp(x - s, y - s) + s
+    return result
+
+
+# How the logarithm of each op is worked out. ------------------------------------------------------
+
+MASK = np.array([[True, False, True], [True, True, False]])
+EXPONENTIAL_CASES: dict[str, tuple[Expression, list[str]]] = {
+    "exp": (lambda x, y: exp(x), ["return %x"]),
+    "softmax": (lambda x, y: ops.softmax(x), LOG_SOFTMAX),
+    "sigmoid": (lambda x, y: sigmoid(x), LOG_SIGMOID),
+    "add": (lambda x, y: exp(x) + exp(y), LOGADDEXP),
+    "multiply": (
+        lambda x, y: exp(x) * exp(y),
+        ["%0 = add(%x, %y) : f32[2,3]", "return %0"],
+    ),
+    "divide": (
+        lambda x, y: exp(x) / exp(y),
+        ["%0 = subtract(%x, %y) : f32[2,3]", "return %0"],
+    ),
+    "power": (
+        lambda x, y: exp(x) ** 3.0,
+        [
+            "%0 = constant {value=3.0} : f32[]",
+            "%1 = multiply(%x, %0) : f32[2,3]",
+            "return %1",
+        ],
+    ),
+    "sqrt": (
+        lambda x, y: ops.sqrt(ops.softmax(x)),
+        [
+            LOG_SOFTMAX[0],
+            "%1 = constant {value=0.5} : f32[]",
+            "%2 = multiply(%0, %1) : f32[2,3]",
+            "return %2",
+        ],
+    ),
+    "sum": (
+        lambda x, y: sum(exp(x), 0),
+        ["%0 = logsumexp(%x) {axes=[0], keepdims=false} : f32[3]", "return %0"],
+    ),
+    "max": (
+        lambda x, y: ops.max(exp(x), 0, True),
+        ["%0 = max(%x) {axes=[0], keepdims=true} : f32[1,3]", "return %0"],
+    ),
+    "min": (
+        lambda x, y: ops.min(exp(x)),
+        ["%0 = min(%x) {axes=[0, 1], keepdims=false} : f32[]", "return %0"],
+    ),
+    "where": (
+        lambda x, y: ops.where(y > 0, exp(x), 0),
+        [
+            "%0 = constant {value=0.0} : f32[]",
+            "%1 = greater(%y, %0) : bool[2,3]",
+            "%2 = constant {value=-inf} : f32[]",
+            "%3 = where(%1, %x, %2) : f32[2,3]",
+            "return %3",
+        ],
+    ),
+    "reshape": (
+        lambda x, y: ops.reshape(exp(x), (6,)),
+        ["%0 = reshape(%x) {shape=[6]} : f32[6]", "return %0"],
+    ),
+    "transpose": (
+        lambda x, y: ops.permute(exp(x)),
+        ["%0 = transpose(%x) {permutation=[1, 0]} : f32[3,2]", "return %0"],
+    ),
+    "broadcast_to": (
+        lambda x, y: ops.broadcast_to(exp(x), (4, 2, 3)),
+        ["%0 = broadcast_to(%x) {shape=[4, 2, 3]} : f32[4,2,3]", "return %0"],
+    ),
+    "slice": (
+        lambda x, y: ops.slice(exp(x), (0, 1), (2, 2)),
+        ["%0 = slice(%x) {lengths=[2, 2], starts=[0, 1], steps=[1, 1]} : f32[2,2]", "return %0"],
+    ),
+    "gather": (
+        lambda x, y: ops.gather(exp(x), np.array([1]), np.array([2])),
+        [
+            "%0 = constant {value=[1]} : i64[1]",
+            "%1 = constant {value=[2]} : i64[1]",
+            "%2 = gather(%x, %0, %1) : f32[1]",
+            "return %2",
+        ],
+    ),
+    "concatenate": (
+        lambda x, y: ops.concatenate([exp(x), exp(y)], 0),
+        ["%0 = concatenate(%x, %y) {axis=0} : f32[4,3]", "return %0"],
+    ),
+    "a constant": (
+        lambda x, y: exp(x) * 4.0,
+        [
+            "%0 = constant {value=1.3862944} : f32[]",
+            "%1 = add(%x, %0) : f32[2,3]",
+            "return %1",
+        ],
+    ),
+    "a mask": (
+        lambda x, y: exp(x) * ops.cast(y > 0, "float32"),
+        [
+            "%0 = constant {value=0.0} : f32[]",
+            "%1 = greater(%y, %0) : bool[2,3]",
+            "%2 = constant {value=-inf} : f32[]",
+            "%3 = where(%1, %0, %2) : f32[2,3]",
+            "%4 = add(%x, %3) : f32[2,3]",
+            "return %4",
+        ],
+    ),
+}
