@@ -4,7 +4,8 @@ from math import prod
 
 from needle_ir.ir import Node
 from needle_ir.ops import broadcast_to, reshape, sum
-from needle_ir.ops.reduction import LOGSUMEXP, MAX, MIN, SUM
+from needle_ir.ops.exponentials import LOGSUMEXP
+from needle_ir.ops.reduction import MAX, MIN, SUM
 from needle_ir.passes.pattern import BoundOp, floating, one_of, reduction, scalar_constant
 from needle_ir.passes.rule import Rule
 from needle_ir.passes.rules.views import of_rank
