@@ -47,7 +47,13 @@ from needle_ir.passes.stable_forms import FORMS, ROWS, in_form, minus, row_axes
 
 LOGS = (
     Rule(
-        "log",
+        "log-sum-exp",
+        lambda p, a, k: log(sum(p, a, k)),
+        lambda p, a, k: logarithm(sum(p, a, k)),
+        lambda p, a, k: is_exponential(sum(p, a, k)),
+    ),
+    Rule(
+        "log-of-exponential",
         lambda p: log(p),
         lambda p: logarithm(p),
         lambda p: may_overflow(p) or may_vanish(p),
@@ -79,7 +85,12 @@ LOGS = (
     Rule("log-of-1-minus", lambda x: log(1 - x), lambda x: log1p(minus(x))),
     Rule("log-of-expm1", lambda x: log(expm1(x)), lambda x: x + log1mexp(minus(x))),
     Rule("log-of-minus-expm1", lambda x: log(-expm1(x)), lambda x: log1mexp(x)),
-    Rule("log1p", lambda p: log1p(p), lambda p: softplus(logarithm(p)), lambda p: may_overflow(p)),
+    Rule(
+        "log1p-of-exponential",
+        lambda p: log1p(p),
+        lambda p: softplus(logarithm(p)),
+        lambda p: may_overflow(p),
+    ),
     Rule("log1p-of-minus-exp", lambda x: log1p(-exp(x)), lambda x: log1mexp(x)),
     Rule("log1p-of-minus-sigmoid", lambda x: log1p(-sigmoid(x)), lambda x: -softplus(x)),
 )
@@ -106,13 +117,13 @@ def _is_no_outer_product(p: Node, q: Node) -> bool:
 # Quotients of exponentials, which overflow or vanish one by one.
 QUOTIENTS = (
     Rule(
-        "quotient",
+        "quotient-of-exponentials",
         lambda p, q: p / q,
         lambda p, q: _quotient(p, q),
         lambda p, q: is_exponential(p) and is_exponential(q) and _is_no_outer_product(p, q),
     ),
     Rule(
-        "reciprocal",
+        "reciprocal-of-exponential",
         lambda p: 1 / p,
         lambda p: in_form(exp(minus(logarithm(p)))),
         lambda p: may_overflow(p),
@@ -180,13 +191,13 @@ QUOTIENTS = (
         lambda x, p: may_overflow(p) and _is_no_outer_product(x, p),
     ),
     Rule(
-        "power",
+        "power-of-exponential",
         lambda p, c: power(p, c),
         lambda p, c: in_form(exp(logarithm(power(p, c)))),
         lambda p, c: may_overflow(power(p, c)) and scalar_value(c) < 1,
     ),
     Rule(
-        "sqrt",
+        "sqrt-of-exponential",
         lambda p: sqrt(p),
         lambda p: in_form(exp(logarithm(sqrt(p)))),
         lambda p: may_overflow(p),

@@ -58,7 +58,7 @@ _TESTS: tuple[tuple[Kind, Callable[[Op], bool]], ...] = (
     (Kind.COMPOSITE, lambda op: op.decompose is not None),
     (Kind.EFFECT, lambda op: op.has(Trait.RANDOM) or op.has(Trait.EFFECT)),
     (Kind.CONTRACTION, lambda op: op.has(Trait.CONTRACTION)),
-    (Kind.REDUCTION, lambda op: op.has(Trait.REDUCTION)),
+    (Kind.REDUCTION, lambda op: op.has(Trait.REDUCTION) or op.has(Trait.ROWWISE)),
     (Kind.VIEW, lambda op: op.has(Trait.VIEW)),
     (Kind.ELEMENTWISE, lambda op: op.has(Trait.ELEMENTWISE)),
     (Kind.OTHER, lambda op: True),

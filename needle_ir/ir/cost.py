@@ -4,7 +4,8 @@ The counts are those of a machine that runs node by node, with every result in m
 
 - A contraction does 2·m·n·k operations: m·n results, each a sum of k products.
 - An elementwise op does one per element of its result, whatever the function is.
-- A reduction does one per element of its operand.
+- A reduction does one per element of its operand, a rowwise op one per element of the largest
+  among its operands and its result.
 - Everything else moves elements and computes nothing.
 - A node reads each of its operands once and writes its result. An operand that is a view is read
   as far as the memory reaches that it looks at: a scalar that was broadcast is one element.
@@ -74,6 +75,8 @@ def _flops(node: Node) -> int:
         return node.type.size
     if node.op.has(Trait.REDUCTION):
         return node.inputs[0].type.size
+    if node.op.has(Trait.ROWWISE):
+        return max(x.type.size for x in (node, *node.inputs))
     return 0
 
 

@@ -21,6 +21,7 @@ class Trait(Enum):
 
     ELEMENTWISE = "elementwise"  # out[i] depends on the operands at i, after broadcasting
     REDUCTION = "reduction"  # folds axes of its one operand away
+    ROWWISE = "rowwise"  # computes over axes, and the result may keep them: a softmax
     CONTRACTION = "contraction"  # multiplies and sums over a shared axis
     COMMUTATIVE = "commutative"  # the two operands may change places
     VIEW = "view"  # the result is another look at the first operand's buffer

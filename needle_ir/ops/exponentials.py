@@ -65,6 +65,7 @@ SOFTMAX = Op(
     name="softmax",
     infer=_same_type,
     normalize=_softmax_attrs,
+    traits=frozenset({Trait.ROWWISE}),
     promotion=Promotion.FLOAT,
     vjp=_softmax_vjp,
 )
@@ -72,6 +73,7 @@ LOG_SOFTMAX = Op(
     name="log_softmax",
     infer=_same_type,
     normalize=_softmax_attrs,
+    traits=frozenset({Trait.ROWWISE}),
     promotion=Promotion.FLOAT,
     vjp=_log_softmax_vjp,
 )
@@ -131,6 +133,7 @@ WEIGHTED_LOGSUMEXP = Op(
     name="weighted_logsumexp",
     infer=lambda x, weights, **attrs: _logsumexp_type(_both(x, weights), **attrs),
     normalize=lambda x, weights, **attrs: normalize_reduction(_both(x, weights), **attrs),
+    traits=frozenset({Trait.ROWWISE}),
     promotion=Promotion.FLOAT,
     vjp=_weighted_logsumexp_vjp,
 )
@@ -138,6 +141,7 @@ WEIGHTED_SOFTMAX = Op(
     name="weighted_softmax",
     infer=lambda x, weights, **attrs: _both(x, weights),
     normalize=lambda x, weights, **attrs: _softmax_attrs(_both(x, weights), **attrs),
+    traits=frozenset({Trait.ROWWISE}),
     promotion=Promotion.FLOAT,
     vjp=_weighted_softmax_vjp,
 )

@@ -87,11 +87,11 @@ CASES = [
         lambda x, y: ops.known(exp(x), y),
         ["%0 = exp(%x) : f32[2,3]", "return %0"],
     ),
-    Case("log", lambda x, y: log(exp(x)), ["return %x"]),
-    Case("log", lambda x, y: log(exp(x) + exp(y)), LOGADDEXP),
-    Case("log", lambda x, y: log(exp(x) / total(x)), LOG_SOFTMAX),
+    Case("log-of-exponential", lambda x, y: log(exp(x)), ["return %x"]),
+    Case("log-of-exponential", lambda x, y: log(exp(x) + exp(y)), LOGADDEXP),
+    Case("log-of-exponential", lambda x, y: log(exp(x) / total(x)), LOG_SOFTMAX),
     Case(
-        "log",
+        "log-sum-exp",
         lambda x, y: log(sum(exp(x), 1)),
         ["%0 = logsumexp(%x) {axes=[1], keepdims=false} : f32[2]", "return %0"],
     ),
@@ -151,7 +151,7 @@ CASES = [
         [MINUS, "%1 = log1mexp(%0) : f32[2,3]", "%2 = add(%x, %1) : f32[2,3]", "return %2"],
     ),
     Case("log-of-minus-expm1", lambda x, y: log(-expm1(x)), LOG1MEXP),
-    Case("log1p", lambda x, y: log1p(exp(x)), SOFTPLUS),
+    Case("log1p-of-exponential", lambda x, y: log1p(exp(x)), SOFTPLUS),
     Case("log1p-of-minus-exp", lambda x, y: log1p(-exp(x)), LOG1MEXP),
     Case(
         "log1p-of-minus-sigmoid",
@@ -238,15 +238,19 @@ CASES = [
     Case("tanh-by-minus-expm1", lambda x, y: sigmoid(-x) * -expm1(x), times(MINUS_HALF, "tanh")),
     Case("tanh-by-sigmoid", lambda x, y: 2 * sigmoid(x) - 1, times(HALF, "tanh")),
     Case("tanh-by-minus-sigmoid", lambda x, y: 1 - 2 * sigmoid(x), times(MINUS_HALF, "tanh")),
-    Case("quotient", lambda x, y: exp(x) / total(x), SOFTMAX),
-    Case("quotient", lambda x, y: exp(x) / (1 + exp(x)), SIGMOID),
+    Case("quotient-of-exponentials", lambda x, y: exp(x) / total(x), SOFTMAX),
+    Case("quotient-of-exponentials", lambda x, y: exp(x) / (1 + exp(x)), SIGMOID),
     Case(
-        "quotient",
+        "quotient-of-exponentials",
         lambda x, y: exp(x) / exp(y),
         ["%0 = subtract(%x, %y) : f32[2,3]", "%1 = exp(%0) : f32[2,3]", "return %1"],
     ),
-    Case("reciprocal", lambda x, y: 1 / (1 + exp(-x)), SIGMOID),
-    Case("reciprocal", lambda x, y: 1 / exp(x), [MINUS, "%1 = exp(%0) : f32[2,3]", "return %1"]),
+    Case("reciprocal-of-exponential", lambda x, y: 1 / (1 + exp(-x)), SIGMOID),
+    Case(
+        "reciprocal-of-exponential",
+        lambda x, y: 1 / exp(x),
+        [MINUS, "%1 = exp(%0) : f32[2,3]", "return %1"],
+    ),
     Case(
         "over-1-plus-exp",
         lambda x, y: y / (1 + exp(-x)),
@@ -313,9 +317,9 @@ CASES = [
         ["%0 = subtract(%x, %y) : f32[2,3]", "%1 = exp(%0) : f32[2,3]", "return %1"],
     ),
     Case("times-reciprocal", lambda x, y: exp(x) * (1 / total(x)), SOFTMAX),
-    Case("power", lambda x, y: (1 + exp(-x)) ** -1, SIGMOID),
-    Case("power", lambda x, y: exp(x) ** 0.5, times(HALF, "exp")),
-    Case("sqrt", lambda x, y: ops.sqrt(exp(x)), times(HALF, "exp")),
+    Case("power-of-exponential", lambda x, y: (1 + exp(-x)) ** -1, SIGMOID),
+    Case("power-of-exponential", lambda x, y: exp(x) ** 0.5, times(HALF, "exp")),
+    Case("sqrt-of-exponential", lambda x, y: ops.sqrt(exp(x)), times(HALF, "exp")),
 ]
 
 

@@ -108,7 +108,9 @@ def test_inputs_outputs_and_effects_keep_their_places(sample: Sample) -> None:
     assert [node.attrs for node in after.effects] == [node.attrs for node in before.effects]
     assert not after.unused
     assert not any(node.op.decompose or node.op.has(Trait.MARKER) for node in after.nodes)
-    assert len(after.nodes) <= len(passed(before, f"{PLAIN}, dce").nodes)
+    # Stable ops may have longer derivatives than what they stand for.
+    plain = passed(before, f"lower{{keep_vjp=true}}, stabilize, {PLAIN}, dce")
+    assert len(after.nodes) <= len(plain.nodes)
 
 
 @moderately
