@@ -134,7 +134,7 @@ def test_dumping_the_graphs_shows_every_pass_and_changes_no_number(main, tmp_pat
     assert dumped.stdout.splitlines()[-1] == plain.stdout.splitlines()[-1]
     metrics = [(tmp_path / name / "metrics.csv").read_text() for name in ("plain", "dumped")]
     assert metrics[0] == metrics[1]
-    texts = sorted((tmp_path / "graphs").glob("*.txt"))
+    texts = sorted((tmp_path / "graphs").rglob("*.txt"))
     assert texts[0].name == "00-recorded.txt"
     assert re.fullmatch(r"\d\d-fuse.txt", texts[-1].name)
     for text in texts:
