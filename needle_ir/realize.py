@@ -30,7 +30,7 @@ from needle_ir.tensor import Tensor
 
 CACHE_CAPACITY = 256
 # Behind so many values the walk looks for expressions that stabilize can use.
-MAX_BEHIND = 32
+MAX_BEHIND = 16
 # A program that is not kept is compared with this many of the same line, and of all.
 _COMPARED = 8
 
