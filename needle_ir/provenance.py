@@ -7,6 +7,7 @@ that expression, and stabilize looks behind the value where a rule needs to.
 """
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from needle_ir.ir import CONSTANT, INPUT, Node, input_node, topological
@@ -46,19 +47,28 @@ def share(node: Node, other: Node) -> None:
         _kept[other] = _kept[node]
 
 
-def lossy_parts(nodes: Iterable[Node]) -> dict[Node, set[Node]]:
-    """Of each of `nodes` that will have lost digits when it is computed, the part that loses them:
-    the nodes down to the exponential.
+class Part(NamedTuple):
+    """Of a value that will have lost digits: the nodes from it down to what loses them, and below
+    these the nodes that they read. Constants are left out.
     """
-    found: dict[Node, set[Node]] = {}
+
+    nodes: set[Node]
+    operands: list[Node]
+
+
+def lossy_parts(nodes: Iterable[Node]) -> dict[Node, Part]:
+    """The part of each of `nodes` that will have lost digits when it is computed."""
+    found: dict[Node, Part] = {}
     for node in nodes:
         # Most are neither: this runs in every training step.
         if node.op in MAY_LOSE_DIGITS and (
             node.op is not STOP_GRADIENT or node.inputs[0].op in MAY_LOSE_DIGITS
         ):
-            part = lossy_part(node, _has_lost_digits)
+            part = {x for x in lossy_part(node, _has_lost_digits) if x.value is None}
             if part:
-                found[node] = part
+                read = [x for inner in part for x in inner.inputs if x not in part]
+                operands = [x for x in dict.fromkeys(read) if x.op is not CONSTANT]
+                found[node] = Part(part, operands)
     return found
 
 
@@ -67,36 +77,27 @@ def _has_lost_digits(node: Node) -> bool | None:
     return node in _kept if node.value is not None else None
 
 
-def operands_to_keep(parts: dict[Node, set[Node]]) -> list[Node]:
-    """The operands below the `parts` that have no value yet and are not too large to keep."""
+def operands_to_keep(parts: dict[Node, Part]) -> list[Node]:
+    """The operands of the `parts` that have no value yet and are not too large to keep."""
     wanted: dict[Node, None] = {}
     for part in parts.values():
-        operands = _operands(part)
-        if sum(x.type.nbytes for x in operands) <= MAX_BYTES:
-            wanted |= dict.fromkeys(x for x in operands if x.value is None)
+        if sum(x.type.nbytes for x in part.operands) <= MAX_BYTES:
+            wanted |= dict.fromkeys(x for x in part.operands if x.value is None)
     return list(wanted)
 
 
-def keep(node: Node, part: set[Node]) -> None:
+def keep(node: Node, part: Part) -> None:
     """Keep the expression of `node`, which has its value by now, as its operands have."""
-    below = [x for x in part if x is not node and x in _kept]
-    depth = 1 + max((_kept[x][1] for x in below), default=0)
-    operands = [*below, *_operands(part.difference(below))]
-    if any(x.value is None for x in operands):
+    depth = 1 + max((_kept[x][1] for x in part.operands if x in _kept), default=0)
+    if any(x.value is None for x in part.operands):
         _kept[node] = (None, depth)
         return
-    new = {x: _leaf(x, depth <= MAX_DEPTH) for x in operands}
-    for inner in topological([node], done=operands):
+    new = {x: _leaf(x, depth <= MAX_DEPTH) for x in part.operands}
+    for inner in topological([node], done=part.operands):
         inputs = tuple([new[x] for x in inner.inputs])
         # A copy in any case: the node itself is about to lose its inputs.
         new[inner] = Node(inner.op, inputs, inner.attrs, inner.type, inner.origin)
     _kept[node] = (new[node], depth if depth <= MAX_DEPTH else 0)
-
-
-def _operands(part: set[Node]) -> list[Node]:
-    """What the nodes of a part read and does not belong to it, without constants."""
-    read = [x for node in part for x in node.inputs if x not in part]
-    return [x for x in dict.fromkeys(read) if x.op is not CONSTANT]
 
 
 def _leaf(node: Node, with_expression: bool) -> Node:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 CACHE_CAPACITY = 256
 # Behind so many values the walk looks for expressions that stabilize can use.
-MAX_BEHIND = 32
+MAX_BEHIND = 16
 # A program that is not kept is compared with this many of the same line, and of all.
 _COMPARED = 8
 

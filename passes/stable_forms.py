@@ -186,6 +186,11 @@ DIFFERENCES = (
     Rule("minus-expm1", lambda x: 1 - exp(x), lambda x: -expm1(x)),
     Rule("tanh", lambda x: (exp(x) - exp(-x)) / (exp(x) + exp(-x)), lambda x: tanh(x)),
     Rule(
+        "tanh-of-difference",
+        lambda x, y: (exp(x) - exp(y)) / (exp(x) + exp(y)),
+        lambda x, y: tanh((x - y) * 0.5),
+    ),
+    Rule(
         "tanh-by-expm1",
         lambda x, y: expm1(x) * sigmoid(y),
         lambda x, y: tanh(x * 0.5),

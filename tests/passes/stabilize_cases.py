@@ -47,8 +47,8 @@ def by_matmul(x: Node, y: Node) -> Node:
     return result
 
 
-def tanh(x: Node) -> Node:
-    up, down = exp(x), exp(-x)
+def tanh(x: Node, y: Node) -> Node:
+    up, down = exp(x), exp(y)
     result: Node = (up - down) / (up + down)
     return result
 
@@ -232,7 +232,18 @@ CASES = [
         lambda x, y: 1 - exp(x),
         ["%0 = expm1(%x) : f32[2,3]", "%1 = negative(%0) : f32[2,3]", "return %1"],
     ),
-    Case("tanh", lambda x, y: tanh(x), ["%0 = tanh(%x) : f32[2,3]", "return %0"]),
+    Case("tanh", lambda x, y: tanh(x, -x), ["%0 = tanh(%x) : f32[2,3]", "return %0"]),
+    Case(
+        "tanh-of-difference",
+        lambda x, y: tanh(x, y),
+        [
+            "%0 = subtract(%x, %y) : f32[2,3]",
+            "%1 = constant {value=0.5} : f32[]",
+            "%2 = multiply(%0, %1) : f32[2,3]",
+            "%3 = tanh(%2) : f32[2,3]",
+            "return %3",
+        ],
+    ),
     Case("tanh-by-expm1", lambda x, y: expm1(x) * sigmoid(-x), times(HALF, "tanh")),
     Case("tanh-by-expm1", lambda x, y: expm1(x) / (1 + exp(x)), times(HALF, "tanh")),
     Case("tanh-by-minus-expm1", lambda x, y: sigmoid(-x) * -expm1(x), times(MINUS_HALF, "tanh")),

@@ -145,6 +145,10 @@ NEGATIVES = [
     Negative("expm1-plus", "another number", lambda x, y: exp(x) + 1),
     Negative("minus-expm1", "another number", lambda x, y: 2 - exp(x)),
     Negative("tanh", "of others", lambda x, y: (exp(x) - exp(-y)) / (exp(x) + exp(-y))),
+    Negative("tanh-of-difference", "a sum", lambda x, y: (exp(x) + exp(y)) / (exp(x) + exp(y))),
+    Negative(
+        "tanh-of-difference", "of three", lambda x, y: (exp(x) - exp(y)) / (exp(x) + exp(x + y))
+    ),
     Negative("tanh-by-expm1", "of something else", lambda x, y: expm1(x) * sigmoid(-y)),
     Negative("tanh-by-expm1", "another sign", lambda x, y: expm1(x) * sigmoid(x)),
     Negative("tanh-by-minus-expm1", "another sign", lambda x, y: -expm1(x) * sigmoid(x)),
