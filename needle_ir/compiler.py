@@ -102,7 +102,8 @@ def record_passes() -> Iterator[Record]:
 def dump_graphs(directory: str | Path) -> Iterator[None]:
     """Write the graph after every pass of what is compiled inside to `directory`.
 
-    Per pass a numbered .txt and .dot, and an .svg where the `dot` program is installed.
+    Each compilation has a numbered folder of its own; in it, per pass, a numbered .txt, .dot and
+    .svg.
     """
     from needle_ir.viz import GraphDumper
 

@@ -2,69 +2,73 @@
 
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from needle_ir.ir import Graph, Pass, print_graph
 from needle_ir.viz.atomic import write_text
-from needle_ir.viz.changes import changes
-from needle_ir.viz.dot import to_dot
-from needle_ir.viz.render import DotError, DotMissingError, DotTimeoutError, render_svg
+from needle_ir.viz.change import Change
+from needle_ir.viz.dot import dot_of
+from needle_ir.viz.draw import draw
+from needle_ir.viz.picture import make_picture, to_stderr
+from needle_ir.viz.render import TIMEOUT, DotMissingError, DotTimeoutError
+from needle_ir.viz.subject import Drawable, Level, check_level
 
-if TYPE_CHECKING:
-    import graphviz
-
-_OWN_NAME = re.compile(r"(\d\d|[1-9]\d\d)-[A-Za-z0-9_.-]+\.(txt|dot|svg)")
+_OWN_FOLDER = re.compile(r"\d{2,}-[A-Za-z0-9_.-]+")
+_OWN_FILE = re.compile(r"\d{2,}-[A-Za-z0-9_.-]+\.(txt|dot|svg)")
 _NO_FILE_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
 class GraphDumper:
-    """Writes a compilation into `directory`: `00-recorded.txt`, `00-recorded.dot`, `01-lower.txt` …
+    """Writes compilations into `directory`, each into a numbered folder of its own:
+    `00-train_step/00-recorded.txt`, `00-train_step/00-recorded.dot`, `00-train_step/01-lower.txt` …
 
     A `.txt` has the text form under the name of the pass, the node counts and the time. A `.dot`
-    has the picture with the new nodes marked. With `svg` and the `dot` program of Graphviz there
-    is an `.svg` too, unless its layout takes longer than `timeout` seconds. What could not be laid
-    out is told to `report`, one line each time, and the dump goes on.
+    has the picture at `level`, with what the pass changed marked. With `svg` there is an `.svg`
+    too: see `to_svg` for what it is where `dot` is missing or takes longer than `timeout` seconds.
+    What differs from the `.dot` is told to `report`, a missing `dot` once.
 
-    The directory is made where there is none. Every dump first removes the numbered files of the
-    one before, and no other files.
+    The directory is made where there is none. Before its first folder, a dumper removes what an
+    earlier one wrote there, and no other files.
     """
 
     def __init__(
         self,
         directory: str | os.PathLike[str],
         *,
+        level: Level | None = None,
         svg: bool = True,
-        report: Callable[[str], object] = _to_stderr,
-        timeout: float = 20.0,
+        report: Callable[[str], object] = to_stderr,
+        timeout: float = TIMEOUT,
     ):
         self.directory = Path(directory)
+        self._level = None if level is None else check_level(level)
         self._svg = svg
         self._report = report
         self._timeout = timeout
-        self._number = 0
-        self._too_large: int | None = None
+        self._compilations = 0
+        self._passes = 0
+        self._folder = self.directory
+        self._told_missing = False
+        self._too_large: int | None = None  # nodes of a graph whose layout took too long
 
     def start(self, graph: Graph) -> None:
-        """Begin a new dump with the graph as it was recorded.
+        """Begin a new folder with the graph as it was recorded.
 
         Raises NotADirectoryError where the directory's name is a file's, OSError where it can not
         be made or written to.
         """
-        self._make_directory()
-        self._number = 0
-        self._too_large = None
+        if self._compilations == 0:
+            self._make_directory()
+        self._folder = self.directory / f"{self._compilations:02d}-{_file_name(graph.name)}"
+        self._folder.mkdir(exist_ok=True)
+        self._compilations += 1
+        self._passes = 0
         self._write("recorded", "as it was recorded", graph, None)
 
     def after(self, pass_: Pass, before: Graph, after: Graph, seconds: float) -> None:
         """Write down the graph that `pass_` made of `before` in `seconds`."""
-        self._number += 1
+        self._passes += 1
         self._write(pass_.name, f"after {pass_.name}, {seconds * 1e3:.2f} ms", after, before)
 
     def _make_directory(self) -> None:
@@ -73,30 +77,48 @@ class GraphDumper:
                 f"graphs can not be dumped into {self.directory}: it is a file, not a directory"
             )
         self.directory.mkdir(parents=True, exist_ok=True)
-        for path in self.directory.iterdir():
-            if _OWN_NAME.fullmatch(path.name) and path.is_file():
-                path.unlink()
+        for folder in self.directory.iterdir():
+            if not _OWN_FOLDER.fullmatch(folder.name) or not folder.is_dir():
+                continue
+            for path in folder.iterdir():
+                if _OWN_FILE.fullmatch(path.name) and path.is_file():
+                    path.unlink()
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
     def _write(self, name: str, head: str, graph: Graph, before: Graph | None) -> None:
-        stem = f"{self._number:02d}-{_NO_FILE_NAME.sub('_', name)}"
+        stem = f"{self._passes:02d}-{_file_name(name)}"
         counts = f"{len(graph.nodes)} nodes"
+        drawable: Drawable = graph
         if before is not None:
-            counts = f"{len(before.nodes)} -> {counts}: {changes(before, graph)}"
+            drawable = change = Change(before, graph)
+            counts = f"{len(before.nodes)} -> {counts}: {change}"
         text = f"# {stem}: {head}\n# {counts}\n{print_graph(graph)}\n"
-        write_text(self.directory / f"{stem}.txt", text)
-        dot = to_dot(graph, before=before, title=f"{stem} @{graph.name}")
-        write_text(self.directory / f"{stem}.dot", dot.source)
-        if self._svg and (self._too_large is None or len(graph.nodes) < self._too_large):
-            self._lay_out(stem, dot, len(graph.nodes))
+        write_text(self._folder / f"{stem}.txt", text)
+        title = f"{stem} @{graph.name}"
+        drawing = draw(drawable, level=self._level, title=title)
+        write_text(self._folder / f"{stem}.dot", dot_of(drawing).source)
+        if self._svg:
+            self._draw(stem, drawable, title, len(graph.nodes))
 
-    def _lay_out(self, stem: str, dot: "graphviz.Digraph", size: int) -> None:
-        try:
-            render_svg(dot, self.directory / f"{stem}.svg", self._timeout)
-        except DotMissingError as error:
-            self._svg = False
-            self._report(f"no svg files in {self.directory}: {error}")
-        except DotTimeoutError as error:
+    def _draw(self, stem: str, drawable: Drawable, title: str, size: int) -> None:
+        is_too_large = self._too_large is not None and size >= self._too_large
+        level: Level | None = "module" if is_too_large else self._level
+        picture = make_picture(
+            lambda shown: draw(drawable, level=shown, title=title), level, self._timeout
+        )
+        write_text(self._folder / f"{stem}.svg", picture.svg)
+        if isinstance(picture.trouble, DotMissingError):
+            if not self._told_missing:
+                self._report(f"svg files in {self.directory} are {picture.notes[0]}")
+            self._told_missing = True
+            return
+        for note in picture.notes:
+            self._report(f"{self._folder.name}/{stem}.svg is {note}")
+        if isinstance(picture.trouble, DotTimeoutError) and not is_too_large:
             self._too_large = size
-            self._report(f"no {stem}.svg, nor one of {size} nodes or more after it: {error}")
-        except DotError as error:
-            self._report(f"no {stem}.svg: {error}")
+            self._report(f"so are pictures of {size} nodes or more after it")
+
+
+def _file_name(text: str) -> str:
+    return _NO_FILE_NAME.sub("_", text)

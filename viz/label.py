@@ -1,84 +1,220 @@
-"""The words in a picture: labels of nodes, tooltips, the heading with the legend.
+"""The words on boxes and edges, and what they say under the mouse."""
 
-Labels are in Graphviz's HTML-like form, which knows small type.
-"""
-
-from collections.abc import Collection, Iterable, Mapping
-from html import escape
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from needle_ir.ir import CONSTANT, INPUT, Graph, Node, Origin, print_attr, statement
-from needle_ir.viz.style import FAINT, LOOKS, NEW, Kind
+from needle_ir.ir import CONSTANT, INPUT, Graph, Node, print_attr
+from needle_ir.viz.change import Mark
+from needle_ir.viz.collapse import module_names
+from needle_ir.viz.drawing import Line, Span, small
+from needle_ir.viz.places import Path
+from needle_ir.viz.scene import Edge, Scene, Use
+from needle_ir.viz.style import FAINT, MARKS, SMALL_SIZE, TEXT
+from needle_ir.viz.units import LEAVES, Unit
 
 _MAX_ATTRIBUTE_LINES = 3
-_MAX_CONSTANT = 8
-_LEGEND_COLUMNS = 5
+_MAX_ELEMENTS = 3
+_MAX_OPS = 3
+_MAX_INPUTS = 4
+_MAX_TOLD = 4
+_MAX_NUMBERS = 3
+_MAX_TOOLTIP_LINES = 24
+_OPERAND = "·"
 
 
-def node_label(
-    node: Node,
-    name: str,
-    literals: Mapping[int, tuple[Node, bool]],
-    roles: Iterable[str],
-    max_label: int,
-) -> str:
-    """The label of a node: what it does, its attributes, `%name : type`, its roles.
+@dataclass(frozen=True)
+class Words:
+    """What is said of a scene. Names, attributes and types are cut to `limit` characters."""
 
-    `literals` are the constants, by operand position, that are written into the label, each with
-    whether to mark it as new. `roles` are lines such as `output 0`.
-    """
-    lines = [_call(node, name, literals, max_label)]
-    lines += [_small(line) for line in _attribute_lines(node, max_label)]
-    result = str(node.type) if node.op is INPUT else f"{name} : {node.type}"
-    lines.append(_small(elide(result, max_label)))
-    lines += [f'<font point-size="9"><b>{_text(role)}</b></font>' for role in roles]
-    return f"<{'<br/>'.join(lines)}>"
+    scene: Scene
+    limit: int
+
+    def of_op(self, i: int, place: Path, roles: Iterable[str], has_type: bool) -> list[Line]:
+        """The label of a single op: what it does to what, its attributes, its roles; its type
+        where no edge that leaves it has it.
+        """
+        unit = self.scene.unit(i)
+        lines = [self._call(i, place)]
+        lines += [small(line) for line in self._attribute_lines(unit.node)]
+        if not has_type:
+            lines.append(small(elide(str(unit.node.type), self.limit)))
+        return lines + [small(role, TEXT, True) for role in roles]
+
+    def of_group(self, box: str, title: str) -> list[Line]:
+        """The label of a collapsed module: its ops, its weights, what it reads from far away."""
+        scene, units = self.scene, [self.scene.unit(i) for i in self.scene.boxes[box]]
+        ops = op_summary([unit.node.op.name for unit in units if unit.node.op not in LEAVES])
+        is_line = scene.groups[box] in scene.lines
+        if is_line:
+            first, _, ops = ops.partition(": ")
+            lines: list[Line] = [(Span(elide(first, self.limit)),)]
+            lines += [small(elide(line, self.limit + 8)) for line in (ops, title) if line]
+        else:
+            lines = [(Span(elide(title, self.limit), is_bold=True),)]
+            lines.append(small(elide(ops, self.limit + 8)))
+        counts = Counter(unit.mark for unit in units if unit.mark is not None)
+        spans = [
+            Span(f"{MARKS[mark][1]}{counts[mark]} {mark.value}  ", SMALL_SIZE, MARKS[mark][0], True)
+            for mark in Mark
+            if counts[mark]
+        ]
+        if spans:
+            lines.append(tuple(spans))
+        inputs = [unit for unit in units if unit.node.op is INPUT]
+        for unit in inputs[:_MAX_INPUTS]:
+            name = short_name(unit.name, scene.groups[box])
+            lines.append(small(elide(f"{name} {unit.node.type}", self.limit)))
+        if len(inputs) > _MAX_INPUTS:
+            lines.append(small(f"and {len(inputs) - _MAX_INPUTS} more inputs"))
+        told = self._told(box)
+        if told:
+            lines.append(small(elide(f"reads {told}", self.limit + 8)))
+        return lines + [small(role, TEXT, True) for role in self._group_roles(box)]
+
+    def of_edge(self, edge: Edge) -> list[str]:
+        """The words beside an edge: the views that it looks through, and the type that is read."""
+        if len(edge.uses) == 1:
+            (use,) = edge.uses
+            lines = self._of_use(use)
+            return [f"{use.position}: {lines[0]}", *lines[1:]] if edge.ordered else lines
+        units = [self.scene.unit(i) for i in dict.fromkeys(use.source for use in edge.uses)]
+        types = {unit.node.type for unit in units}
+        if len(types) > 1:
+            return [f"{len(units)} tensors"]
+        times = f"{len(units)} × " if len(units) > 1 else ""  # noqa: RUF001
+        return [elide(f"{times}{types.pop()}", self.limit)]
+
+    def stand_in(self, i: int) -> str:
+        """The small name that stands in for an op: `%x` for an input, `%7 exp` for another one."""
+        unit = self.scene.unit(i)
+        is_input = unit.node.op is INPUT
+        return elide(unit.name if is_input else f"{unit.name} {unit.node.op.name}", self.limit)
+
+    def tooltip(self, members: Sequence[int]) -> str:
+        """The ops in a box as the text form has them, with the user's lines."""
+        lines = [self.scene.unit(i).text for i in members]
+        for i in members[:1] if len(members) == 1 else ():
+            constants = [self.scene.unit(x.source) for x in self.scene.literals.get(i, {}).values()]
+            lines += dict.fromkeys(unit.text for unit in constants)
+        if len(lines) > _MAX_TOOLTIP_LINES:
+            lines[_MAX_TOOLTIP_LINES:] = [f"… and {len(lines) - _MAX_TOOLTIP_LINES} more"]
+        return "\n".join(lines)
+
+    def _call(self, i: int, place: Path) -> Line:
+        unit = self.scene.unit(i)
+        sign = [] if unit.mark is None else [_sign(unit.mark)]
+        if unit.node.op is INPUT:
+            return (*sign, Span(elide(short_name(unit.name, place), self.limit)))
+        name = Span(f"{unit.name} ", SMALL_SIZE, FAINT)
+        title = elide(unit.node.op.name, self.limit)
+        literals = self.scene.literals.get(i)
+        if unit.node.op is CONSTANT:
+            return (*sign, name, Span(constant_text(unit.node)))
+        if not literals:
+            return (*sign, name, Span(title))
+        spans = [*sign, name, Span(f"{title}(")]
+        if len(unit.operands) <= len(literals) + 2:
+            for position in range(len(unit.operands)):
+                spans.append(Span(", " if position else ""))
+                spans.append(self._operand(literals.get(position)))
+        else:
+            for position, use in literals.items():
+                spans.append(Span(f"{'' if spans[-1].text.endswith('(') else ', '}{position}="))
+                spans.append(self._operand(use))
+        return (*spans, Span(")"))
+
+    def _operand(self, use: Use | None) -> Span:
+        if use is None:
+            return Span(_OPERAND)
+        constant = self.scene.unit(use.source)
+        if constant.mark is None:
+            return Span(constant_text(constant.node))
+        return Span(constant_text(constant.node), colour=MARKS[constant.mark][0], is_bold=True)
+
+    def _attribute_lines(self, node: Node) -> list[str]:
+        """The attributes that tell something, in lines of at most `limit` characters."""
+        if node.op in LEAVES:
+            return []
+        lines: list[str] = []
+        for name, value in node.attrs.items():
+            if _says_nothing(node, value):
+                continue
+            is_graph = isinstance(value, Graph)
+            text = _graph_text(value) if is_graph else f"{name}={print_attr(value)}"
+            text = elide(text, self.limit)
+            if lines and len(lines[-1]) + len(text) + 2 <= self.limit:
+                lines[-1] += f", {text}"
+            else:
+                lines.append(text)
+        if len(lines) > _MAX_ATTRIBUTE_LINES:
+            lines[_MAX_ATTRIBUTE_LINES - 1 :] = ["…"]
+        return lines
+
+    def _of_use(self, use: Use) -> list[str]:
+        views = [self.scene.unit(i).node for i in use.via]
+        read = views[-1] if views else self.scene.unit(use.source).node
+        lines = [elide(" · ".join(view.op.name for view in views), self.limit)] if views else []
+        return [*lines, elide(str(read.type), self.limit)]
+
+    def _told(self, box: str) -> str:
+        sources = dict.fromkeys(use.source for use in self.scene.told.get(box, ()))
+        names = [self._told_name(self.scene.unit(i), box) for i in sources]
+        more = [f"{len(names) - _MAX_TOLD} more"] if len(names) > _MAX_TOLD else []
+        return ", ".join(names[:_MAX_TOLD] + more)
+
+    def _told_name(self, unit: Unit, box: str) -> str:
+        if unit.node.op is INPUT:
+            return short_name(unit.name, self.scene.groups[box])
+        return f"{unit.name} {unit.node.op.name}"
+
+    def _group_roles(self, box: str) -> list[str]:
+        """The roles in a module, those of one word together: `outputs 3, 4`, `6 outputs`."""
+        numbers: dict[str, list[str]] = defaultdict(list)
+        for i in self.scene.boxes[box]:
+            for role in self.scene.roles.get(i, ()):
+                word, _, number = role.partition(" ")
+                numbers[word].append(number)
+        lines = []
+        for word, found in numbers.items():
+            if not found[0]:
+                lines.append(f"{len(found)} {word}")
+            elif len(found) > _MAX_NUMBERS:
+                lines.append(f"{len(found)} {word}s")
+            else:
+                lines.append(f"{word}{'s' * (len(found) > 1)} {', '.join(sorted(found, key=int))}")
+        return lines
 
 
-def stand_in_name(node: Node, name: str, max_label: int) -> str:
-    """The small name that stands in for a node: `%x` for an input, `%7 exp` for another one."""
-    return elide(name if node.op is INPUT else f"{name} {node.op.name}", max_label)
+def short_name(name: str, place: Path) -> str:
+    """An input's name as it is called in a place: `weight` in `blocks.0.linear1`."""
+    for length in range(len(place), 1, -1):
+        for module in module_names(place[:length]):
+            if name.startswith(f"%{module}."):
+                return name[len(module) + 2 :]
+    return name
 
 
-def heading(lines: Iterable[str], kinds: Collection[Kind], any_new: bool) -> str:
-    """The heading of a picture: its lines, the first one large, and a legend of `kinds`."""
-    first, *others = lines
-    rows = [_row(f'<font point-size="14"><b>{_text(first)}</b></font>'), *map(_row_of_text, others)]
-    cells = [_legend_cell(kind) for kind in Kind if kind in kinds]
-    if cells and any_new:
-        text = f'<font point-size="9" color="{NEW}"><b>new</b></font>'
-        cells.append(f'<td border="2" color="{NEW}">{text}</td>')
-    if cells:
-        starts = range(0, len(cells), _LEGEND_COLUMNS)
-        legend = "".join(f"<tr>{''.join(cells[i : i + _LEGEND_COLUMNS])}</tr>" for i in starts)
-        rows.append(_row(f'<table border="0" cellspacing="4" cellpadding="3">{legend}</table>'))
-    return f'<<table border="0" cellspacing="0" cellpadding="1">{"".join(rows)}</table>>'
+def constant_text(node: Node) -> str:
+    """A constant in few words: its number, its few numbers, or its type."""
+    value = node.attrs["value"]
+    if value.ndim == 0:
+        return _scalar(value)
+    if value.size <= _MAX_ELEMENTS:
+        return print_attr(value)
+    if value.size and (value == value.flat[0]).all():
+        return f"{_scalar(value.flat[0])}…"
+    return f"constant {node.type}"
 
 
-def tooltips(graph: Graph, names: dict[Node, str]) -> dict[Node, str]:
-    """What a node says under the mouse: its statement in the text form, and the user's line."""
-    lines: dict[Origin | None, str] = {None: ""}
-    result: dict[Node, str] = {}
-    for node in graph.nodes:
-        if node.origin not in lines:
-            lines[node.origin] = f"  # {node.origin}"
-        text = f"{names[node]} : {node.type}" if node.op is INPUT else statement(node, names)
-        result[node] = text + lines[node.origin]
-    return result
-
-
-def plain(text: str) -> str:
-    """`text` for the graphviz library to show as it is: no escapes, entities or HTML-like form."""
-    import graphviz
-
-    result: str = graphviz.escape(_printable(text).replace("&", "&amp;"))
-    return result
-
-
-def quoted(text: str) -> str:
-    """`text` as a DOT string that is shown as it is."""
-    escaped = _printable(text).replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+def op_summary(names: Sequence[str]) -> str:
+    """The ops of a box: the names where they are few, else how many, the most frequent first."""
+    counts = Counter(names)
+    parts = [f"{n} {name}" if n > 1 else name for name, n in counts.most_common(_MAX_OPS)]
+    if len(counts) <= _MAX_OPS:
+        return ", ".join(parts)
+    return f"{len(names)} ops: {', '.join(parts)} …"
 
 
 def elide(text: str, limit: int) -> str:
@@ -86,43 +222,27 @@ def elide(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def _call(node: Node, name: str, literals: Mapping[int, tuple[Node, bool]], max_label: int) -> str:
-    if node.op is INPUT:
-        return _text(elide(name, max_label))
-    title = _text(elide(node.op.name, max_label))
-    if not literals:
-        return title
-    operands = ["·"] * len(node.inputs)
-    for position, (constant, is_new) in literals.items():
-        text = _text(_scalar(constant))
-        operands[position] = f'<font color="{NEW}"><b>{text}</b></font>' if is_new else text
-    return f"{title}({', '.join(operands)})"
-
-
-def _scalar(constant: Node) -> str:
-    """A scalar in as few digits as its own dtype needs: 0.1, not 0.10000000149011612."""
-    return str(constant.attrs["value"][()]).lower()
-
-
-def _attribute_lines(node: Node, max_label: int) -> list[str]:
-    """The attributes that tell something, in lines of at most `max_label` characters."""
-    if node.op is INPUT:
-        return []
-    if node.op is CONSTANT:
-        value = node.attrs["value"]
-        return [elide(print_attr(value), max_label)] if value.size <= _MAX_CONSTANT else []
-    lines: list[str] = []
-    for name, value in node.attrs.items():
-        if _says_nothing(node, value):
-            continue
-        text = elide(f"{name}={print_attr(value)}", max_label)
-        if lines and len(lines[-1]) + len(text) + 2 <= max_label:
-            lines[-1] += f", {text}"
-        else:
-            lines.append(text)
-    return (
-        lines if len(lines) <= _MAX_ATTRIBUTE_LINES else [*lines[: _MAX_ATTRIBUTE_LINES - 1], "…"]
+def printable(text: str) -> str:
+    """`text` with every character that can not be shown written as Python writes it: `\\n`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
+
+
+def _sign(mark: Mark) -> Span:
+    colour, sign = MARKS[mark]
+    return Span(f"{sign} ", colour=colour, is_bold=True)
+
+
+def _scalar(value: Any) -> str:
+    """A scalar in as few digits as its own dtype needs: 0.1, not 0.10000000149011612."""
+    return str(value[()]).lower()
+
+
+def _graph_text(graph: Graph) -> str:
+    return op_summary([node.op.name for node in graph.nodes if node.op not in LEAVES])
 
 
 def _says_nothing(node: Node, value: Any) -> bool:
@@ -132,35 +252,3 @@ def _says_nothing(node: Node, value: Any) -> bool:
     if isinstance(value, tuple):
         return value == node.shape
     return isinstance(value, type(node.dtype)) and value == node.dtype
-
-
-def _text(text: str) -> str:
-    return escape(_printable(text))
-
-
-def _printable(text: str) -> str:
-    """`text` with every character that can not be shown written as Python writes it: `\\n`."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
-
-
-def _small(text: str) -> str:
-    return f'<font point-size="9" color="{FAINT}">{_text(text)}</font>'
-
-
-def _row(content: str) -> str:
-    return f'<tr><td align="left">{content}</td></tr>'
-
-
-def _row_of_text(text: str) -> str:
-    return _row(_small(text))
-
-
-def _legend_cell(kind: Kind) -> str:
-    look = LOOKS[kind]
-    style = "".join(f' style="{word}"' for word in ("rounded", "dashed") if word in look.style)
-    text = f'<font point-size="9">{kind.value}</font>'
-    return f'<td border="1" color="{look.border}" bgcolor="{look.fill}"{style}>{text}</td>'

@@ -8,10 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from needle_ir.viz.atomic import replacing
+from needle_ir.viz.atomic import write_text
 
 if TYPE_CHECKING:
     import graphviz
+
+TIMEOUT = 20.0
 
 
 class DotError(Exception):
@@ -27,7 +29,7 @@ class DotTimeoutError(DotError):
 
 
 def render_svg(
-    dot: "graphviz.Digraph", path: str | os.PathLike[str], timeout: float = 20.0
+    dot: "graphviz.Digraph", path: str | os.PathLike[str], timeout: float = TIMEOUT
 ) -> None:
     """Lay `dot` out and write it to `path` as SVG, whole or not at all.
 
@@ -35,31 +37,41 @@ def render_svg(
     longer than `timeout` seconds, DotError with its own words where it fails, OSError where `path`
     can not be written.
     """
+    write_text(Path(path), dot_svg(dot, timeout))
+
+
+def dot_svg(dot: "graphviz.Digraph", timeout: float = TIMEOUT) -> str:
+    """The SVG text that the `dot` program makes of `dot`. Raises what `render_svg` raises."""
     program = shutil.which("dot")
     if program is None:
         raise DotMissingError("the dot program of Graphviz is not installed or not on the PATH")
-    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as errors:
+    with (
+        tempfile.TemporaryFile() as source,
+        tempfile.TemporaryFile() as picture,
+        tempfile.TemporaryFile() as errors,
+    ):
         source.write(dot.source.encode())
         source.seek(0)
-        with replacing(Path(path)) as temporary, temporary.open("wb") as picture:
-            # Files, not pipes: a child of `dot` that outlives it could hold a pipe open for ever.
-            process = subprocess.Popen(
-                [program, "-Tsvg"],
-                stdin=source,
-                stdout=picture,
-                stderr=errors,
-                start_new_session=True,
-            )
-            try:
-                status = process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                raise DotTimeoutError(f"the layout took longer than {timeout:g} s") from None
-            finally:
-                _end(process)
-            if status != 0:
-                errors.seek(0)
-                words = " ".join(errors.read().decode(errors="replace").split())
-                raise DotError(f"dot ended with status {status}: {words or 'it said nothing'}")
+        # Files, not pipes: a child of `dot` that outlives it could hold a pipe open for ever.
+        process = subprocess.Popen(
+            [program, "-Tsvg"],
+            stdin=source,
+            stdout=picture,
+            stderr=errors,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise DotTimeoutError(f"the layout took longer than {timeout:g} s") from None
+        finally:
+            _end(process)
+        if status != 0:
+            errors.seek(0)
+            words = " ".join(errors.read().decode(errors="replace").split())
+            raise DotError(f"dot ended with status {status}: {words or 'it said nothing'}")
+        picture.seek(0)
+        return picture.read().decode()
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -1,115 +1,282 @@
-"""What is drawn of a graph: boxes, edges, and what stands in for an edge that would be too long.
+"""What is drawn: boxes, edges, and what stands in for an edge that would be too long.
 
-Every operand of every node is in the scene in one of three ways: as an edge from the operand's
-box, as an edge from a stand-in for it, or as a literal in the label of its reader.
+Every operand of every op is in the scene in one of these ways: as a use that an edge carries, as a
+literal that its reader's label spells out, as a use that a box names in words, or because operand
+and reader share a box. Views are folded into the uses that look through them.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from needle_ir.ir import CONSTANT, Graph, Node, Trait
-from needle_ir.viz.calls import split_calls
-from needle_ir.viz.clusters import Path, places
+from needle_ir.ir import CONSTANT, Node, Trait
+from needle_ir.viz.change import Mark
+from needle_ir.viz.collapse import Grouping, grouping_of
+from needle_ir.viz.places import PHASES, Path, readers_of
+from needle_ir.viz.subject import Level, Subject
+from needle_ir.viz.units import LEAVES, Unit, Units, units_of
 
-_MAX_LITERAL_OPERANDS = 3
+_MAX_LITERALS = 4
+_MAX_VIEWS = 4
 _MAX_READERS = 6
 
 
+class Use(NamedTuple):
+    """What the unit `reader` reads at `position`: the unit `source`, through the views `via`.
+
+    `mark` says what became of the edge itself.
+    """
+
+    source: int
+    via: tuple[int, ...]
+    reader: int
+    position: int
+    mark: Mark | None = None
+
+
 class Edge(NamedTuple):
-    """An arrow between two ids. `position` is the operand's, None where its order says nothing."""
+    """An arrow between two ids, and what it carries. `ordered` where the positions matter."""
 
     tail: str
     head: str
-    position: int | None
+    uses: tuple[Use, ...]
+    ordered: bool
 
 
 @dataclass(frozen=True)
 class Scene:
     """What is drawn.
 
-    `boxes` are the nodes drawn as such, by id, in topological order; `stand_ins` the small names
-    drawn for a node near one of its readers; `places` the cluster of both. `literals` are the
-    operands of a node, by position, that its label spells out. `roles` are the lines that say what
-    else a node is: `output 0`, `effect 0`, `→ backward` where another phase reads it.
+    `boxes` are the units in each box, by its id, operands before users; `groups` names those that
+    collapse a module. `stand_ins` are the small names drawn for a unit near one of its readers,
+    `places` the frame of both. `literals` are the constants that a unit's label spells out, by
+    position. `told` are the uses that a box names in words. `roles` say what else a unit is:
+    `output 0`, `effect 0`, `unused`.
+
+    `is_mirrored` where the phases stand side by side, each module's forward pass beside its
+    backward pass and its update; there, edges between phases are drawn.
     """
 
-    boxes: dict[str, Node]
-    stand_ins: dict[str, Node]
+    units: Units
+    boxes: dict[str, list[int]]
+    groups: dict[str, Path]
+    lines: frozenset[Path]
+    depth: int | None
+    stand_ins: dict[str, int]
     places: dict[str, Path]
     edges: list[Edge]
-    literals: dict[Node, dict[int, Node]]
-    roles: dict[Node, list[str]]
+    literals: dict[int, dict[int, Use]]
+    told: dict[str, list[Use]]
+    roles: dict[int, list[str]]
+    is_mirrored: bool
+
+    def unit(self, i: int) -> Unit:
+        """The unit at a position."""
+        return self.units.all[i]
+
+    def is_group(self, box: str) -> bool:
+        """Whether a box collapses a module."""
+        return box in self.groups
 
 
-def scene_of(graph: Graph) -> Scene:
-    """The scene of a graph.
+def scene_of(subject: Subject, level: Level, collapse: Sequence[str] | None = None) -> Scene:
+    """The scene of a subject.
 
-    An edge from phase to phase, and an edge from a node with many readers, starts at a stand-in:
-    such edges would run across the whole picture and pull its parts out of their order.
+    An edge from phase to phase, and an edge from a unit that many boxes read, starts at a
+    stand-in: such edges would run across the whole picture and pull its parts out of their order.
+    A box that collapses a module names in words what it would have a stand-in for.
     """
-    place = split_calls(graph, places(graph))
-    literals = {node: _literals(node) for node in graph.nodes}
-    popular = _popular(graph, place, literals)
-    roles = _roles(graph, place, popular)
-    spoken = {x for operands in literals.values() for x in operands.values()}
-    drawn = {x for n in graph.nodes for i, x in enumerate(n.inputs) if i not in literals[n]}
-    ids = {
-        node: f"n{i}"
-        for i, node in enumerate(graph.nodes)
-        if node in drawn or node in roles or node not in spoken
-    }
-    scene = Scene({i: node for node, i in ids.items()}, {}, {}, [], literals, roles)
-    for node, head in ids.items():
-        scene.places[head] = place[node]
-        drawn_count = len(node.inputs) - len(literals[node])
-        ordered = drawn_count > 1 and not node.op.has(Trait.COMMUTATIVE)
-        for position, operand in enumerate(node.inputs):
-            if position in literals[node]:
+    units = units_of(subject.graph, level, subject.change)
+    if subject.change is None and collapse is None:
+        collapse = ()
+    grouping = grouping_of(units.all, level, collapse)
+    return _Builder(subject, level, units, grouping).scene()
+
+
+class _Builder:
+    """A scene, while it is made."""
+
+    def __init__(self, subject: Subject, level: Level, units: Units, grouping: Grouping):
+        self.units = units
+        self.all = units.all
+        self.grouping = grouping
+        self.readers = readers_of(self.all)
+        self.roles = _roles(subject, units)
+        self.literals: dict[int, dict[int, Use]] = defaultdict(dict)
+        self.boxes: dict[str, list[int]] = {}
+        self.groups: dict[str, Path] = {}
+        self.places: dict[str, Path] = {}
+        self.box_of: list[str | None] = [None] * len(self.all)
+        self.edges: list[Edge] = []
+        self.stand_ins: dict[str, int] = {}
+        self.told: dict[str, list[Use]] = defaultdict(list)
+        phases = {path[0] for path in grouping.places}
+        self.is_mirrored = level == "module" and phases.issuperset(PHASES[:2])
+
+    def scene(self) -> Scene:
+        self.kept_lost = {operand for operand, _, _ in self.units.lost}
+        self.sources = self._fold_views()
+        uses = self._uses()
+        self._fold_constants(uses)
+        self._make_boxes(uses)
+        self._connect(uses)
+        return Scene(
+            units=self.units,
+            boxes=self.boxes,
+            groups=self.groups,
+            lines=self.grouping.lines,
+            depth=self.grouping.depth,
+            stand_ins=self.stand_ins,
+            places=self.places,
+            edges=self.edges,
+            literals=dict(self.literals),
+            told=dict(self.told),
+            roles=self.roles,
+            is_mirrored=self.is_mirrored,
+        )
+
+    def _fold_views(self) -> list[tuple[int, tuple[int, ...]]]:
+        """For every unit, what reads of it go back to, and the views in between."""
+        sources: list[tuple[int, tuple[int, ...]]] = []
+        for i, unit in enumerate(self.all):
+            source, via = i, tuple[int, ...]()
+            if self._is_foldable(i, unit):
+                source, via = sources[unit.operands[0]]
+            folds = source != i and len(via) < _MAX_VIEWS
+            sources.append((source, (*via, i)) if folds else (i, ()))
+        return sources
+
+    def _is_foldable(self, i: int, unit: Unit) -> bool:
+        return (
+            unit.node.op.has(Trait.VIEW)
+            and len(unit.operands) == 1
+            and unit.mark is None
+            and i not in self.roles
+            and i not in self.kept_lost
+            and bool(self.readers[i])
+        )
+
+    def _uses(self) -> list[Use]:
+        """What is read, by units that are not folded themselves."""
+        uses = []
+        for i, unit in enumerate(self.all):
+            if self.sources[i][0] != i:
                 continue
-            tail = ids[operand]
-            if operand in popular or place[operand][0] != place[node][0]:
-                tail = f"{tail}_{head}"
-                scene.stand_ins[tail] = operand
-                scene.places[tail] = place[node]
-            scene.edges.append(Edge(tail, head, position if ordered else None))
-    return scene
+            for position, operand in enumerate(unit.operands):
+                source, via = self.sources[operand]
+                uses.append(Use(source, via, i, position, self._mark_of(unit, operand)))
+        uses += [Use(x, (), reader, at, Mark.REMOVED) for x, reader, at in self.units.lost]
+        return uses
+
+    def _mark_of(self, reader: Unit, operand: int) -> Mark | None:
+        """What became of an edge: it is as new as its newer end, and as old as its older one."""
+        marks = {reader.mark, self.all[operand].mark}
+        return next((mark for mark in (Mark.REMOVED, Mark.ADDED) if mark in marks), None)
+
+    def _fold_constants(self, uses: list[Use]) -> None:
+        """Spell out the constants that a label has room for."""
+        constants: dict[int, list[Use]] = defaultdict(list)
+        for use in uses:
+            if self.all[use.source].node.op is CONSTANT and use.source not in self.roles:
+                removed = self.all[use.source].mark is Mark.REMOVED
+                if not removed or self.all[use.reader].mark is Mark.REMOVED:
+                    constants[use.reader].append(use)
+        for reader, literals in constants.items():
+            if len(literals) <= _MAX_LITERALS or self.grouping.groups[reader] is not None:
+                self.literals[reader] = {use.position: use for use in literals}
+
+    def _make_boxes(self, uses: list[Use]) -> None:
+        spelled = {use.source for found in self.literals.values() for use in found.values()}
+        drawn = {use.source for use in uses if not self._is_spelled(use)}
+        is_own = [source == i for i, (source, _) in enumerate(self.sources)]
+        # A module that does nothing but look at its operand, or hold weights, is not drawn.
+        busy = {
+            group
+            for group, unit, own in zip(self.grouping.groups, self.all, is_own, strict=True)
+            if own and unit.node.op not in LEAVES
+        }
+        ids: dict[Path, str] = {}
+        for i, unit in enumerate(self.all):
+            group = self.grouping.groups[i]
+            if not is_own[i] or (i in spelled and i not in drawn):
+                continue
+            box = unit.id
+            if group in busy and group is not None and unit.node.op is not CONSTANT:
+                box = ids.setdefault(group, f"m{unit.id}")
+                self.groups[box] = group
+            self.box_of[i] = box
+            self.boxes.setdefault(box, []).append(i)
+            self.places[box] = self.grouping.places[i]
+
+    def _connect(self, uses: list[Use]) -> None:
+        between: dict[tuple[str, str], list[Use]] = defaultdict(list)
+        order: list[tuple[str, str]] = []
+        popular = self._popular(uses)
+        drawn: dict[int, int] = defaultdict(int)
+        for use in uses:
+            drawn[use.reader] += not self._is_spelled(use)
+        for use in uses:
+            tail, head = self._ends(use)
+            if tail == head:
+                continue
+            node = self.all[use.reader].node
+            ordered = drawn[use.reader] > 1 and not node.op.has(Trait.COMMUTATIVE)
+            if self._is_far(use, tail, head, popular):
+                if head in self.groups:
+                    self.told[head].append(use)
+                    continue
+                stand_in = f"{self.all[use.source].id}_{head}"
+                self.stand_ins[stand_in] = use.source
+                self.places[stand_in] = self.places[head]
+                self.edges.append(Edge(stand_in, head, (use,), ordered))
+            elif tail in self.groups or head in self.groups:
+                if (tail, head) not in between:
+                    order.append((tail, head))
+                between[tail, head].append(use)
+            else:
+                self.edges.append(Edge(tail, head, (use,), ordered))
+        self.edges += [Edge(*ends, tuple(between[ends]), ordered=False) for ends in order]
+
+    def _popular(self, uses: list[Use]) -> set[int]:
+        """The units that too many boxes of their own phase read for edges."""
+        readers: dict[int, set[str]] = defaultdict(set)
+        for use in uses:
+            tail, head = self._ends(use)
+            if tail == head:
+                continue
+            if self.is_mirrored or self.places[tail][0] == self.places[head][0]:
+                readers[use.source].add(head)
+        return {i for i, boxes in readers.items() if len(boxes) > _MAX_READERS}
+
+    def _is_spelled(self, use: Use) -> bool:
+        return self.literals.get(use.reader, {}).get(use.position) == use
+
+    def _ends(self, use: Use) -> tuple[str, str]:
+        """The boxes of a use: the same one twice where no edge is to be drawn."""
+        tail, head = self.box_of[use.source], self.box_of[use.reader]
+        assert head is not None, "a reader has a box"
+        return (head, head) if tail is None or self._is_spelled(use) else (tail, head)
+
+    def _is_far(self, use: Use, tail: str, head: str, popular: set[int]) -> bool:
+        if use.source in popular:
+            return True
+        if self.places[tail][0] == self.places[head][0]:
+            return False
+        return not self.is_mirrored or self.all[use.source].node.op in LEAVES
 
 
-def _literals(node: Node) -> dict[int, Node]:
-    if len(node.inputs) > _MAX_LITERAL_OPERANDS:
-        return {}
-    return {i: x for i, x in enumerate(node.inputs) if x.op is CONSTANT and x.type.ndim == 0}
+def _roles(subject: Subject, units: Units) -> dict[int, list[str]]:
+    """What a unit is besides an op: by the graph's lists of outputs, effects and unused nodes."""
+    roles: dict[int, list[str]] = defaultdict(list)
 
+    def tell(role: str, node: Node) -> None:
+        roles[units.of[node]].append(role)
 
-def _popular(
-    graph: Graph, place: dict[Node, Path], literals: dict[Node, dict[int, Node]]
-) -> dict[Node, int]:
-    """The nodes that too many nodes of their own phase read for edges, and how many do."""
-    readers = Counter(
-        operand
-        for node in graph.nodes
-        for operand in set(node.inputs).difference(literals[node].values())
-        if place[operand][0] == place[node][0]
-    )
-    return {node: count for node, count in readers.items() if count > _MAX_READERS}
-
-
-def _roles(
-    graph: Graph, place: dict[Node, Path], popular: dict[Node, int]
-) -> dict[Node, list[str]]:
-    roles: dict[Node, list[str]] = defaultdict(list)
-    for i, node in enumerate(graph.effects):
-        roles[node].append(f"effect {i}")
-    for i, node in enumerate(graph.outputs):
-        roles[node].append(f"output {i}")
-    for node in graph.unused:
-        roles[node].append("unused")
-    for node, count in popular.items():
-        roles[node].append(f"→ {count} readers")
-    for node in graph.nodes:
-        phases = dict.fromkeys(place[user][0] for user in graph.users[node])
-        others = [phase for phase in phases if phase not in ("", place[node][0])]
-        if node.inputs and others:
-            roles[node].append(f"→ {', '.join(others)}")
+    for i, node in enumerate(subject.graph.effects):
+        tell(f"effect {i}", node)
+    for i, node in enumerate(subject.graph.outputs):
+        tell(f"output {i}", node)
+    for node in subject.graph.unused:
+        tell("unused", node)
     return dict(roles)

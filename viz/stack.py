@@ -1,12 +1,11 @@
 """Frames of the picture that read from each other, put below each other."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import nlargest
 from itertools import product
 
-from needle_ir.viz.clusters import Path
-from needle_ir.viz.scene import Scene
+from needle_ir.viz.places import Path
 
 Vertex = Path | str
 Level = dict[Vertex, dict[Vertex, None]]
@@ -15,7 +14,10 @@ _MAX_LAST = 8
 
 
 def stack(
-    scene: Scene, depth: dict[str, int], part_of: dict[str, int]
+    places: dict[str, Path],
+    edges: Iterable[tuple[str, str]],
+    depth: dict[str, int],
+    part_of: dict[str, int],
 ) -> Iterator[tuple[str, str]]:
     """Pairs of ids: what comes last in a frame, and what comes first in one that reads from it.
 
@@ -24,16 +26,16 @@ def stack(
     inside it. So the pairs make no cycle with the edges: in the innermost frame around it, it
     would be a cycle of vertices, and neither those nor their insides have pairs.
 
-    `depth` is the number of nodes above an id, `part_of` the connected part that it belongs to;
-    pairs are within a part.
+    `places` has the frame of each id. `depth` is the number of ids above an id, `part_of` the
+    connected part that it belongs to; pairs are within a part.
     """
     levels: dict[Path, Level] = defaultdict(lambda: defaultdict(dict))
-    members = _members(scene)
+    members = _members(places)
     # Per id: how long is the path of the innermost frame that has something above it, or below?
-    above, below = dict.fromkeys(scene.places, 0), dict.fromkeys(scene.places, 0)
-    for tail, head, _ in scene.edges:
-        frame = _common(scene.places[tail], scene.places[head])
-        levels[frame][_vertex(scene, head, frame)][_vertex(scene, tail, frame)] = None
+    above, below = dict.fromkeys(places, 0), dict.fromkeys(places, 0)
+    for tail, head in edges:
+        frame = _common(places[tail], places[head])
+        levels[frame][_vertex(places, head, frame)][_vertex(places, tail, frame)] = None
         above[head], below[tail] = max(above[head], len(frame)), max(below[tail], len(frame))
     knots = set[Vertex]().union(*map(_knot, levels.values()))
 
@@ -61,19 +63,19 @@ def stack(
                     yield upper_id, lower_id
 
 
-def _members(scene: Scene) -> dict[Vertex, list[str]]:
+def _members(places: dict[str, Path]) -> dict[Vertex, list[str]]:
     """What is inside every frame, at any depth. A box holds itself."""
     members: dict[Vertex, list[str]] = defaultdict(list)
-    for i, path in scene.places.items():
+    for i, path in places.items():
         members[i].append(i)
         for length in range(1, len(path) + 1):
             members[path[:length]].append(i)
     return members
 
 
-def _vertex(scene: Scene, i: str, frame: Path) -> Vertex:
+def _vertex(places: dict[str, Path], i: str, frame: Path) -> Vertex:
     """The frame or box right inside `frame` that holds the id `i`."""
-    path = scene.places[i]
+    path = places[i]
     return path[: len(frame) + 1] if len(path) > len(frame) else i
 
 

@@ -5,17 +5,22 @@ scheme of Paul Tol's colour-blind safe palettes (SRON/EPS/TN/09-002), borders th
 differ in shape or border style as well, so that a grey print can be read.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
 
 from needle_ir.ir import CONSTANT, INPUT, Op, Trait
+from needle_ir.viz.change import Mark
 
+FONT = "Helvetica,Arial,sans-serif"
+TEXT = "#222222"
 FAINT = "#666666"
-NEW = "#117733"
-_FONT = "Helvetica,Arial,sans-serif"
-_TEXT = "#222222"
+LINE = "#999999"
+WARNING = "#aa3377"
+REUSE = "#aa3377"
+BACKGROUND = "#ffffff"
+
+TITLE_SIZE, NODE_SIZE, SMALL_SIZE, EDGE_SIZE = 14, 11, 9, 8
 
 
 class Kind(Enum):
@@ -41,6 +46,8 @@ class Look:
     border: str
     shape: str = "box"
     style: str = "filled"
+    width: float = 1.0
+    is_double: bool = False
 
 
 # The first row that fits names the kind.
@@ -57,52 +64,71 @@ _TESTS: tuple[tuple[Kind, Callable[[Op], bool]], ...] = (
     (Kind.OTHER, lambda op: True),
 )
 
+# The kind of a box with several ops in it is the first of these that one of them has.
+_HEAVIEST = (
+    Kind.CONTRACTION,
+    Kind.REDUCTION,
+    Kind.EFFECT,
+    Kind.COMPOSITE,
+    Kind.ELEMENTWISE,
+    Kind.OTHER,
+    Kind.MARKER,
+    Kind.VIEW,
+    Kind.INPUT,
+    Kind.CONSTANT,
+)
+
 LOOKS: dict[Kind, Look] = {
     Kind.INPUT: Look("#dddddd", "#555555", style="filled,rounded"),
     Kind.CONSTANT: Look("#f4f4f4", "#888888", shape="oval"),
     Kind.MARKER: Look("#ffffff", "#663333", shape="note"),
-    Kind.COMPOSITE: Look("#eeeebb", "#666633", shape="box3d"),
+    Kind.COMPOSITE: Look("#eeeebb", "#666633", style="filled,rounded,bold", width=2.0),
     Kind.EFFECT: Look("#ffcccc", "#663333", shape="component"),
-    Kind.CONTRACTION: Look("#bbccee", "#222255"),
-    Kind.REDUCTION: Look("#ccddaa", "#225522", shape="folder"),
+    Kind.CONTRACTION: Look("#bbccee", "#222255", style="filled,bold", width=2.0),
+    Kind.REDUCTION: Look("#ccddaa", "#225522"),
     Kind.VIEW: Look("#ffffff", "#555555", style="filled,dashed"),
     Kind.ELEMENTWISE: Look("#cceeff", "#225555", style="filled,rounded"),
-    Kind.OTHER: Look("#ffffff", "#222222"),
+    Kind.OTHER: Look("#ffffff", "#222222", style="filled,dotted"),
 }
 
-_OUTPUT = {"peripheries": "2"}
-_NEW = {"color": NEW, "penwidth": "3"}
+# Colours of Tol's bright scheme, each with a sign for a grey print.
+MARKS: dict[Mark, tuple[str, str]] = {
+    Mark.ADDED: ("#117733", "+"),
+    Mark.REMOVED: ("#cc3311", "−"),  # noqa: RUF001
+    Mark.TOUCHED: ("#cc8800", "~"),
+}
 
 GRAPH_LOOK = {
     "rankdir": "TB",
     "newrank": "true",
-    "fontname": _FONT,
-    "fontcolor": _TEXT,
+    "fontname": FONT,
+    "fontcolor": TEXT,
     "labelloc": "t",
     "labeljust": "l",
     "nodesep": "0.2",
-    "ranksep": "0.35",
+    "ranksep": "0.3",
 }
+ROWS_LOOK = {"nodesep": "0.5"}  # room for the words on edges between boxes of a row
 NODE_LOOK = {
-    "fontname": _FONT,
-    "fontcolor": _TEXT,
-    "fontsize": "11",
+    "fontname": FONT,
+    "fontcolor": TEXT,
+    "fontsize": str(NODE_SIZE),
     "margin": "0.1,0.05",
     "height": "0.3",
     "width": "0.5",
 }
 EDGE_LOOK = {
-    "fontname": _FONT,
-    "fontcolor": "#888888",
-    "fontsize": "8",
-    "color": "#999999",
+    "fontname": FONT,
+    "fontcolor": FAINT,
+    "fontsize": str(EDGE_SIZE),
+    "color": LINE,
     "penwidth": "0.8",
     "arrowsize": "0.5",
     "labeldistance": "1.2",
 }
 STAND_IN_LOOK = {
     "shape": "plaintext",
-    "fontsize": "9",
+    "fontsize": str(SMALL_SIZE),
     "fontcolor": FAINT,
     "height": "0.15",
     "width": "0.1",
@@ -131,15 +157,9 @@ def kind_of(op: Op) -> Kind:
     return next(kind for kind, fits in _TESTS if fits(op))
 
 
-@cache
-def box_look(kind: Kind, is_output: bool, is_new: bool) -> str:
-    """The attributes of a node's box, as DOT has them."""
-    look = LOOKS[kind]
-    attributes = {"shape": look.shape, "style": look.style, "fillcolor": look.fill}
-    attributes["color"] = look.border
-    attributes |= _OUTPUT if is_output else {}
-    attributes |= _NEW if is_new else {}
-    return attribute_text(attributes)
+def heaviest(kinds: Iterable[Kind]) -> Kind:
+    """The kind of a box that holds ops of these kinds."""
+    return min(kinds, key=_HEAVIEST.index)
 
 
 def attribute_text(attributes: Mapping[str, str]) -> str:
