@@ -95,7 +95,7 @@ def _of_plan(plan: Plan, scene: Scene) -> Annotations:
     result = Annotations()
     steps = {step.node: number for number, step in enumerate(plan.steps)}
     slots = {slot.node: slot for slot in plan.slots}
-    before = _held_before(plan)
+    before = held_before(plan)
     boxes, frames = _nodes_of(scene)
 
     def runs(node: Node) -> bool:
@@ -175,7 +175,7 @@ def _reuse_edges(
     ]
 
 
-def _held_before(plan: Plan) -> dict[Node, list[Node]]:
+def held_before(plan: Plan) -> dict[Node, list[Node]]:
     """For what is written to the arena, what held its bytes last, the lowest address first."""
     result: dict[Node, list[Node]] = defaultdict(list)
     # The bytes that were ever held, in rising order and without overlaps: from, to, by whom.

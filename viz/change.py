@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
-from needle_ir.ir import Graph, Node
+from needle_ir.ir import Attrs, Graph, Node, structural_key
 
 
 class Mark(Enum):
@@ -21,9 +21,9 @@ class Mark(Enum):
 class Change:
     """A graph before and after a pass.
 
-    A pass makes a node anew whenever something above it changed. So a node of `after` is known
-    again in `before` by its op, attributes, type and origin: best where its operands are known
-    again too, and else in topological order.
+    A pass makes a node anew whenever something above it changed. So nodes of both graphs are taken
+    for the same where op, attributes, type and origin are: first those that read the same nodes,
+    then those that outputs lead to along the same operands, then in topological order.
     """
 
     before: Graph
@@ -74,37 +74,80 @@ def op_counts(nodes: frozenset[Node]) -> str:
 
 def _kept(before: Graph, after: Graph) -> dict[Node, Node]:
     now = frozenset(after.nodes)
-    kept = {node: node for node in before.nodes if node in now}
-    was = dict(kept)
+    match = _Match({node: node for node in before.nodes if node in now})
     for old, new in zip(before.inputs, after.inputs, strict=False):
-        if old not in kept and new not in was and old.type == new.type:
-            kept[old], was[new] = new, old
-    exact: dict[Hashable, deque[Node]] = defaultdict(deque)
-    alike: dict[Hashable, deque[Node]] = defaultdict(deque)
-    for node in before.nodes:
-        if node not in kept:
-            exact[_key(node), node.inputs].append(node)
-            alike[_key(node)].append(node)
-    for node in after.nodes:
-        if node in was:
-            continue
-        key = _key(node)
-        operands = tuple([was.get(x) for x in node.inputs])
-        match = _first(exact[key, operands], kept) or _first(alike[key], kept)
-        if match is not None:
-            kept[match], was[node] = node, match
-    return kept
+        match.add(old, new)
+    match.from_above(before, after)
+    for group in ("outputs", "effects", "unused"):
+        match.from_below(list(zip(getattr(before, group), getattr(after, group), strict=False)))
+    match.in_order(before, after)
+    return match.new
 
 
-def _first(nodes: deque[Node], taken: dict[Node, Node]) -> Node | None:
-    while nodes:
-        node = nodes.popleft()
-        if node not in taken:
-            return node
-    return None
+class _Match:
+    """Which nodes of two graphs are the same, while it is found out."""
+
+    def __init__(self, same: dict[Node, Node]):
+        self.new = same
+        self.old = dict(same)
+        self._keys: dict[Node, Hashable] = {}
+
+    def add(self, old: Node, new: Node) -> bool:
+        """Match two nodes, if they are alike and have no match yet."""
+        if old in self.new or new in self.old or self.key(old) != self.key(new):
+            return False
+        self.new[old], self.old[new] = new, old
+        return True
+
+    def key(self, node: Node) -> Hashable:
+        """What two nodes must share: op, attributes, type and origin."""
+        if node not in self._keys:
+            self._keys[node] = _key(node)
+        return self._keys[node]
+
+    def from_above(self, before: Graph, after: Graph) -> None:
+        """Match nodes that read matched nodes, as they did before."""
+        readers: dict[Hashable, deque[Node]] = defaultdict(deque)
+        for node in before.nodes:
+            if node not in self.new:
+                readers[self.key(node), node.inputs].append(node)
+        for node in after.nodes:
+            if node not in self.old:
+                operands = tuple([self.old.get(x) for x in node.inputs])
+                found = readers.get((self.key(node), operands))
+                if found:
+                    self.add(found.popleft(), node)
+
+    def from_below(self, pairs: list[tuple[Node, Node]]) -> None:
+        """Match pairs of nodes, and what they read at the same position."""
+        while pairs:
+            old, new = pairs.pop()
+            if self.add(old, new) or self.new.get(old) is new:
+                news = new.inputs if old is not new else ()
+                pairs += [
+                    (x, y)
+                    for x, y in zip(old.inputs, news, strict=False)
+                    if x not in self.new and y not in self.old
+                ]
+
+    def in_order(self, before: Graph, after: Graph) -> None:
+        """Match what is left and alike in topological order."""
+        alike: dict[Hashable, deque[Node]] = defaultdict(deque)
+        for node in before.nodes:
+            if node not in self.new:
+                alike[self.key(node)].append(node)
+        for node in after.nodes:
+            if node not in self.old and alike.get(self.key(node)):
+                self.add(alike[self.key(node)].popleft(), node)
 
 
 def _key(node: Node) -> Hashable:
     origin = node.origin
     place = None if origin is None else (id(origin.code), *origin[1:])
-    return (node.op, node.attrs.key, node.type, place)
+    attrs: Hashable = node.attrs.key
+    if any(isinstance(value, Graph) for value in node.attrs.values()):
+        attrs = tuple(
+            (name, structural_key(value) if isinstance(value, Graph) else Attrs({name: value}))
+            for name, value in node.attrs.items()
+        )
+    return (node.op, attrs, node.type, place)

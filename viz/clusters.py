@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from needle_ir.viz.places import Path, phase_order
+from needle_ir.viz.places import UPDATE, Path, phase_order
 
 _LONG = 1 << 30
 
@@ -52,7 +52,8 @@ def _framed(occupied: set[Path]) -> list[Path]:
 
 def _label(path: Path, depth: int) -> str:
     """The parts of a path below its first `depth`; an index goes with the name before it."""
-    if depth > 1 and path[depth].split(" ")[0].isdecimal():
+    outermost = 2 if path[0] == UPDATE else 1  # an optimizer is no list
+    if depth > outermost and path[depth].split(" ")[0].isdecimal():
         depth -= 1
     return ".".join(path[depth:] if path[0] else path[max(depth, 1) :])
 

@@ -1,18 +1,16 @@
 """Which ops share a box: the calls of modules, at the module level or where they are collapsed."""
 
-import re
 from collections.abc import Collection, Sequence
 from pathlib import Path as FilePath
 from typing import NamedTuple
 
 from needle_ir.ir import INPUT
 from needle_ir.viz.calls import split_calls
-from needle_ir.viz.places import UPDATE, Path, places
+from needle_ir.viz.places import UPDATE, Path, is_state, module_names, places
 from needle_ir.viz.subject import Level
 from needle_ir.viz.units import LEAVES, Unit
 
 MAX_MODULE_BOXES = 200
-_CALL = re.compile(r" \(\d+\)$")
 _OTHER = "other ops"
 
 
@@ -130,26 +128,10 @@ def _grouping(
     """Take the inputs out that are not a module's own, and put every box into its frame."""
     result = Grouping([], [], lines, depth)
     for unit, path, group in zip(units, paths, groups, strict=True):
-        own = group is not None and (unit.node.op is not INPUT or _is_state_of(unit, path))
+        own = group is not None and (unit.node.op is not INPUT or is_state(unit, path))
         result.groups.append(group if own else None)
         result.places.append(path if group is None else group[:-1])
     return result
-
-
-def _is_state_of(unit: Unit, path: Path) -> bool:
-    """Whether an input is named as a weight of a module, or as what an optimizer keeps for it."""
-    return any(
-        unit.name.startswith(f"%{name}.")
-        for length in range(2, len(path) + 1)
-        for name in module_names(path[:length])
-    )
-
-
-def module_names(path: Path) -> tuple[str, ...]:
-    """How a module is called: `blocks.0`, under an optimizer as well as outside of it."""
-    parts = [_CALL.sub("", part) for part in path[1:]]
-    names = (".".join(parts), ".".join(parts[1:]))
-    return names if path[0] == UPDATE and len(parts) > 1 else names[:1]
 
 
 def _shortest_prefix(path: Path, among: set[Path]) -> Path | None:

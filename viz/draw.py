@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from needle_ir.ir import INPUT, Node
+from needle_ir.ir import INPUT, Node, Op
 from needle_ir.viz.annotate import Annotations
 from needle_ir.viz.change import Mark, op_counts
 from needle_ir.viz.drawing import Arrow, Box, Drawing, LegendCell, small
 from needle_ir.viz.label import Words, elide, short_name
 from needle_ir.viz.layout import layout_of
+from needle_ir.viz.places import module_names
 from needle_ir.viz.scale import edge_width
 from needle_ir.viz.scene import Edge, Scene, scene_of
 from needle_ir.viz.style import LINE, LOOKS, MARKS, Kind, Look, heaviest, kind_of
@@ -44,6 +45,7 @@ class _Drawer:
         self.notes = Annotations.of(subject, scene)
         self.typed = {use.source for edge in scene.edges for use in edge.uses if not use.via}
         self.kinds: dict[str, Kind] = {}
+        self._kinds: dict[Op, Kind] = {}
         self._decomposed: dict[object, Kind] = {}
 
     def drawing(self, title: str | None, legend: bool) -> Drawing:
@@ -97,16 +99,16 @@ class _Drawer:
         """The name of a collapsed module, as seen from the frame around it."""
         group = self.scene.groups[box]
         last = group[-1]
-        if last.split(" ")[0].isdecimal() and len(group) > 2:
-            return f"{group[-2]}.{last}"
-        return last
+        above = module_names(group)[-1].split(".")[:-1]
+        is_index = last.split(" ")[0].isdecimal()
+        return f"{above[-1]}.{last}" if is_index and above else last
 
     def _stand_in(self, id: str, i: int) -> Box:
         place = self.scene.places[id]
         unit = self.scene.unit(i)
         name = self.words.stand_in(i)
         if unit.node.op is INPUT:
-            name = elide(short_name(unit.name, place), self.words.limit)
+            name = elide(short_name(unit, place), self.words.limit)
         return Box(id, place, (small(name),), self.words.tooltip([i]), (unit,), None)
 
     def _arrow(self, edge: Edge, pushes: bool, upward: bool, level: bool) -> Arrow:
@@ -154,7 +156,7 @@ class _Drawer:
 
     def _kind(self, node: Node) -> Kind:
         """The kind of a node; at the module level a composite has that of what it is made of."""
-        kind = kind_of(node.op)
+        kind = self._kinds.get(node.op) or self._kinds.setdefault(node.op, kind_of(node.op))
         if kind is not Kind.COMPOSITE or self.level != "module":
             return kind
         key = (node.op, node.attrs.key, *[operand.type for operand in node.inputs])

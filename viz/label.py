@@ -7,9 +7,8 @@ from typing import Any
 
 from needle_ir.ir import CONSTANT, INPUT, Graph, Node, print_attr
 from needle_ir.viz.change import Mark
-from needle_ir.viz.collapse import module_names
 from needle_ir.viz.drawing import Line, Span, small
-from needle_ir.viz.places import Path
+from needle_ir.viz.places import Path, name_inside
 from needle_ir.viz.scene import Edge, Scene, Use
 from needle_ir.viz.style import FAINT, MARKS, SMALL_SIZE, TEXT
 from needle_ir.viz.units import LEAVES, Unit
@@ -64,7 +63,7 @@ class Words:
             lines.append(tuple(spans))
         inputs = [unit for unit in units if unit.node.op is INPUT]
         for unit in inputs[:_MAX_INPUTS]:
-            name = short_name(unit.name, scene.groups[box])
+            name = short_name(unit, scene.groups[box])
             lines.append(small(elide(f"{name} {unit.node.type}", self.limit)))
         if len(inputs) > _MAX_INPUTS:
             lines.append(small(f"and {len(inputs) - _MAX_INPUTS} more inputs"))
@@ -106,7 +105,7 @@ class Words:
         unit = self.scene.unit(i)
         sign = [] if unit.mark is None else [_sign(unit.mark)]
         if unit.node.op is INPUT:
-            return (*sign, Span(elide(short_name(unit.name, place), self.limit)))
+            return (*sign, Span(elide(short_name(unit, place), self.limit)))
         name = Span(f"{unit.name} ", SMALL_SIZE, FAINT)
         title = elide(unit.node.op.name, self.limit)
         literals = self.scene.literals.get(i)
@@ -166,7 +165,7 @@ class Words:
 
     def _told_name(self, unit: Unit, box: str) -> str:
         if unit.node.op is INPUT:
-            return short_name(unit.name, self.scene.groups[box])
+            return short_name(unit, self.scene.groups[box])
         return f"{unit.name} {unit.node.op.name}"
 
     def _group_roles(self, box: str) -> list[str]:
@@ -187,13 +186,9 @@ class Words:
         return lines
 
 
-def short_name(name: str, place: Path) -> str:
+def short_name(unit: Unit, place: Path) -> str:
     """An input's name as it is called in a place: `weight` in `blocks.0.linear1`."""
-    for length in range(len(place), 1, -1):
-        for module in module_names(place[:length]):
-            if name.startswith(f"%{module}."):
-                return name[len(module) + 2 :]
-    return name
+    return name_inside(unit, place) or unit.name
 
 
 def constant_text(node: Node) -> str:

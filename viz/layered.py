@@ -1,37 +1,28 @@
-"""A layout without Graphviz: layers, by NetworkX's topological generations.
+"""A layout without Graphviz: what is in a frame first, then the frame as one block beside others.
 
-What is in a frame is laid out first, then the frame is one block beside its siblings. In each
-frame the blocks stand in layers, each below what it reads from. An edge over several layers gets a
-place in each of them, so that it runs beside the blocks and not through them. The order in a layer
-and the places follow the neighbours' mean (Sugiyama, Tagawa and Toda 1981).
+The phases stand side by side. In every frame, what edges connect stands in layers, and parts that
+no edge connects stand on shelves.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from math import sqrt
 from typing import NamedTuple
 
 from needle_ir.viz.clusters import Cluster, clusters
 from needle_ir.viz.drawing import Arrow, Box, Drawing, Line
-from needle_ir.viz.layout import without_cycles
+from needle_ir.viz.layers import GAP, LAYER_GAP, Key, Laid, Link, Point, in_layers
 from needle_ir.viz.places import Path
 from needle_ir.viz.style import EDGE_SIZE
 
 _CHARACTER = 0.56  # the mean width of a character, in type sizes
 _LINE = 1.25  # the height of a line, in type sizes
 _PADDING = 6.0  # between a box's border and its words
-_GAP, _LAYER_GAP, _WORDS_GAP = 18.0, 26.0, 11.0
 _MARGIN, _LABEL = 12.0, 18.0  # inside of a frame; the height of its label
-_BEND_WIDTH = 8.0  # what an edge takes up in the layers that it passes
-_SWEEPS = 6
-_MAX_BENDS = 20  # for each block of a frame; with more, long edges run straight
 _ASPECT = 1.3
 _SHELF = 600.0  # what is less wide stands on one shelf
-
-Key = str | Path
-Point = tuple[float, float]
 
 
 class Area(NamedTuple):
@@ -70,7 +61,7 @@ def place(drawing: Drawing) -> Placement:
     parent = {child.path: frame.path for frame in frames for child in frame.children}
     links = _links([*drawing.arrows, *_row_order(drawing)], home, parent)
     sizes: dict[Key, Point] = {box.id: size_of(box) for box in drawing.boxes}
-    layers: dict[Path, _Frame] = {}
+    layers: dict[Path, Laid] = {}
     for frame in reversed(frames):
         laid = _lay_out(frame, children[frame.path], links[frame.path], sizes)
         layers[frame.path] = laid
@@ -95,41 +86,6 @@ def line_height(line: Line) -> float:
     return _LINE * max((span.size for span in line), default=0.0)
 
 
-class _Link(NamedTuple):
-    """An arrow, as seen from the frame around both its ends: between two blocks of it.
-
-    `tail` is to stand above `head`, also where the arrow points up. `lines` and `width` are the
-    size of its words. Where one of them is None, the
-    edge leaves the frame through its lower side, or enters it through its upper one.
-    """
-
-    number: int
-    tail: Key | None
-    head: Key | None
-    lines: int
-    width: float
-    pushes: bool
-
-    @property
-    def turn(self) -> int:
-        """Whether the edge leaves the frame (-1), stays in it (0) or enters it (1)."""
-        return 1 if self.tail is None else -1 if self.head is None else 0
-
-
-_Way = tuple[int, int]
-"""An arrow's number, and whether it leaves the frame (-1), stays in it (0) or enters it (1)."""
-
-
-@dataclass
-class _Frame:
-    """A frame that is laid out: where its blocks and the bends of its edges are in it."""
-
-    width: float
-    height: float
-    corners: dict[Key, Point] = field(default_factory=dict)
-    bends: dict[_Way, list[Point]] = field(default_factory=dict)
-
-
 def _framed(path: Path, known: Iterable[Path]) -> Path:
     while path not in known:
         path = path[:-1]
@@ -138,21 +94,21 @@ def _framed(path: Path, known: Iterable[Path]) -> Path:
 
 def _links(
     arrows: Sequence[Arrow], home: Mapping[str, Path], parent: Mapping[Path, Path]
-) -> dict[Path, list[_Link]]:
-    links: dict[Path, list[_Link]] = defaultdict(list)
+) -> dict[Path, list[Link]]:
+    links: dict[Path, list[Link]] = defaultdict(list)
     for number, arrow in enumerate(arrows):
         ends = (arrow.head, arrow.tail) if arrow.is_upward else (arrow.tail, arrow.head)
         tails, heads = (_chain(i, home, parent) for i in ends)
         depth = next(d for d, (a, b) in enumerate(zip(tails, heads, strict=False)) if a != b)
         width = max((_CHARACTER * EDGE_SIZE * len(line) for line in arrow.lines), default=0.0)
         words = (len(arrow.lines), width)
-        link = _Link(number, tails[depth], heads[depth], *words, arrow.pushes)
+        link = Link(number, tails[depth], heads[depth], *words, arrow.pushes)
         links[_frame(tails[depth - 1])].append(link)
         if arrow.pushes:
             for frame, tail in pairwise(tails[depth:]):
-                links[_frame(frame)].append(_Link(number, tail, None, 0, 0.0, False))
+                links[_frame(frame)].append(Link(number, tail, None, 0, 0.0, False))
             for frame, head in pairwise(heads[depth:]):
-                links[_frame(frame)].append(_Link(number, None, head, 0, 0.0, False))
+                links[_frame(frame)].append(Link(number, None, head, 0, 0.0, False))
     return links
 
 
@@ -189,8 +145,8 @@ def _chain(i: str, home: Mapping[str, Path], parent: Mapping[Path, Path]) -> lis
 
 
 def _lay_out(
-    frame: Cluster, blocks: Sequence[Key], links: Sequence[_Link], sizes: Mapping[Key, Point]
-) -> _Frame:
+    frame: Cluster, blocks: Sequence[Key], links: Sequence[Link], sizes: Mapping[Key, Point]
+) -> Laid:
     """Lay out what is in a frame. The phases stand side by side, other parts on shelves."""
     phases: list[Key] = [x for x in blocks if isinstance(x, tuple) and len(x) == 1]
     if len(phases) > 1:
@@ -201,26 +157,26 @@ def _lay_out(
         shelf_width = float("inf")
     else:
         parts = _parts(blocks, links)
-        area = sum((sizes[block][0] + _GAP) * (sizes[block][1] + _LAYER_GAP) for block in blocks)
+        area = sum((sizes[block][0] + GAP) * (sizes[block][1] + LAYER_GAP) for block in blocks)
         shelf_width = max(_ASPECT * sqrt(area), _SHELF)
-    result = _Frame(0.0, 0.0)
+    result = Laid(0.0, 0.0)
     x = y = shelf_height = 0.0
     part_of = {block: number for number, part in enumerate(parts) for block in part}
-    inside: list[list[_Link]] = [[] for _ in parts]
+    inside: list[list[Link]] = [[] for _ in parts]
     for link in links:
         ends = {part_of[block] for block in (link.tail, link.head) if block is not None}
         if len(ends) == 1:
             inside[ends.pop()].append(link)
     for part, links_inside in zip(parts, inside, strict=True):
-        laid = _layer(part, links_inside, sizes)
+        laid = in_layers(part, links_inside, sizes)
         if x > 0 and x + laid.width > shelf_width:
-            x, y, shelf_height = 0.0, y + shelf_height + _LAYER_GAP, 0.0
+            x, y, shelf_height = 0.0, y + shelf_height + LAYER_GAP, 0.0
         _put(laid, result, x, y)
         result.width = max(result.width, x + laid.width)
         result.height = max(result.height, y + laid.height)
-        x, shelf_height = x + laid.width + _GAP, max(shelf_height, laid.height)
+        x, shelf_height = x + laid.width + GAP, max(shelf_height, laid.height)
     if frame.path:
-        inner, result = result, _Frame(0.0, 0.0)
+        inner, result = result, Laid(0.0, 0.0)
         _put(inner, result, _MARGIN, _MARGIN + _LABEL)
         label = _CHARACTER * 11 * len(frame.label)
         result.width = max(inner.width, label) + 2 * _MARGIN
@@ -228,14 +184,14 @@ def _lay_out(
     return result
 
 
-def _put(inner: _Frame, outer: _Frame, x: float, y: float) -> None:
+def _put(inner: Laid, outer: Laid, x: float, y: float) -> None:
     for key, (a, b) in inner.corners.items():
         outer.corners[key] = (a + x, b + y)
     for way, points in inner.bends.items():
         outer.bends[way] = [(a + x, b + y) for a, b in points]
 
 
-def _parts(blocks: Sequence[Key], links: Sequence[_Link]) -> list[list[Key]]:
+def _parts(blocks: Sequence[Key], links: Sequence[Link]) -> list[list[Key]]:
     """The blocks that edges connect, each part in the order of `blocks`; the largest part first."""
     import networkx
 
@@ -247,178 +203,10 @@ def _parts(blocks: Sequence[Key], links: Sequence[_Link]) -> list[list[Key]]:
     return sorted(parts, key=lambda part: (-len(part), turn[part[0]]))
 
 
-class _Bend(NamedTuple):
-    """The place of an edge in a layer that it passes."""
-
-    way: _Way
-    row: int
-
-
-Vertex = Key | _Bend
-
-
-def _layer(blocks: Sequence[Key], links: Sequence[_Link], sizes: Mapping[Key, Point]) -> _Frame:
-    """Lay out connected blocks in layers."""
-    rank = _ranks(blocks, links)
-    rows: list[list[Vertex]] = [[] for _ in range(max(rank.values(), default=-1) + 1)]
-    for block in blocks:
-        rows[rank[block]].append(block)
-    passed = [_passed(link, rank, len(rows)) for link in links]
-    has_bends = sum(map(len, passed)) <= _MAX_BENDS * len(blocks)
-    chains: dict[_Way, list[_Bend]] = {}
-    segments: list[tuple[Vertex, Vertex]] = []
-    for link, between in zip(links, passed, strict=True):
-        way = (link.number, link.turn)
-        chains[way] = [_Bend(way, row) for row in between] if has_bends else []
-        for bend in chains[way]:
-            rows[bend.row].append(bend)
-        ends = [block for block in (link.tail, link.head) if block is not None]
-        ends.sort(key=rank.__getitem__)
-        first = ends[:1] if link.turn <= 0 else []
-        last = ends[-1:] if link.turn >= 0 else []
-        segments += pairwise([*first, *chains[way], *last])
-
-    # Words stand below the box that the edge leaves: there is to be room for them.
-    widths: dict[Vertex, float] = {block: sizes[block][0] for block in blocks}
-    for link in links:
-        if link.tail is not None:
-            widths[link.tail] = max(widths[link.tail], link.width)
-
-    def width(vertex: Vertex) -> float:
-        return widths.get(vertex, _BEND_WIDTH)
-
-    centres = _centres(rows, segments, width)
-    return _with_heights(rows, centres, chains, rank, links, sizes)
-
-
-def _passed(link: _Link, rank: Mapping[Key, int], count: int) -> range:
-    """The layers that an edge passes on its way."""
-    rows = sorted(rank[block] for block in (link.tail, link.head) if block is not None)
-    if link.tail is None:
-        return range(rows[0])
-    return range(rows[0] + 1, count if link.head is None else rows[1])
-
-
-def _with_heights(
-    rows: Sequence[Sequence[Vertex]],
-    centres: Mapping[Vertex, float],
-    chains: Mapping[_Way, Sequence[_Bend]],
-    rank: Mapping[Key, int],
-    links: Sequence[_Link],
-    sizes: Mapping[Key, Point],
-) -> _Frame:
-    words = [0] * (len(rows) + 1)  # lines of words between a row and the next one
-    for link in links:
-        if link.tail is not None and link.head is not None:
-            upper = min(rank[link.tail], rank[link.head])
-            words[upper] = max(words[upper], link.lines)
-    blocks = [(block, sizes[block]) for block in rank]
-    left = min((centres[block] - size[0] / 2 for block, size in blocks), default=0.0)
-    right = max((centres[block] + size[0] / 2 for block, size in blocks), default=0.0)
-    result = _Frame(right - left, 0.0)
-    y = 0.0
-    middle: dict[Vertex, float] = {}
-    for number, row in enumerate(rows):
-        height = max(sizes[v][1] for v in row if not isinstance(v, _Bend))
-        for vertex in row:
-            middle[vertex] = y + height / 2
-            if not isinstance(vertex, _Bend):
-                size = sizes[vertex]
-                corner = (centres[vertex] - left - size[0] / 2, y + (height - size[1]) / 2)
-                result.corners[vertex] = corner
-        result.height = y + height
-        y += height + _LAYER_GAP + _WORDS_GAP * words[number]
-    for way, bends in chains.items():
-        result.bends[way] = [(centres[bend] - left, middle[bend]) for bend in bends]
-        for x, _ in result.bends[way]:
-            result.width = max(result.width, x + _BEND_WIDTH)
-    return result
-
-
-def _ranks(blocks: Sequence[Key], links: Sequence[_Link]) -> dict[Key, int]:
-    """The layer of each block: below all that it reads from, and what reads nothing right above
-    its first reader.
-    """
-    import networkx
-
-    arcs = [
-        (k.tail, k.head) for k in links if k.pushes and k.tail is not None and k.head is not None
-    ]
-    _, kept = without_cycles(blocks, arcs)
-    graph = networkx.DiGraph()
-    graph.add_nodes_from(blocks)
-    graph.add_edges_from(arc for arc, keeps in zip(arcs, kept, strict=True) if keeps)
-    rank = {
-        block: number
-        for number, generation in enumerate(networkx.topological_generations(graph))
-        for block in generation
-    }
-    for block in blocks:
-        readers = [rank[reader] for reader in graph.successors(block)]
-        if readers and not any(graph.predecessors(block)):
-            rank[block] = min(readers) - 1
-    return rank
-
-
-def _centres(
-    rows: list[list[Vertex]],
-    segments: Sequence[tuple[Vertex, Vertex]],
-    width: Callable[[Vertex], float],
-) -> dict[Vertex, float]:
-    """Order every row, and give every vertex its place: each pulls towards its neighbours."""
-    above: dict[Vertex, list[Vertex]] = defaultdict(list)
-    below: dict[Vertex, list[Vertex]] = defaultdict(list)
-    row_of = {vertex: number for number, row in enumerate(rows) for vertex in row}
-    for upper, lower in segments:
-        if row_of[upper] != row_of[lower]:
-            above[lower].append(upper)
-            below[upper].append(lower)
-    centres: dict[Vertex, float] = {}
-    for row in rows:
-        centres |= _packed(row, [0.0] * len(row), width)
-    for sweep in range(_SWEEPS):
-        neighbours, order = (above, rows) if sweep % 2 == 0 else (below, rows[::-1])
-        for row in order:
-            wanted = {
-                vertex: _mean([centres[x] for x in neighbours[vertex]], centres[vertex])
-                for vertex in row
-            }
-            if sweep < _SWEEPS - 2:
-                row.sort(key=wanted.__getitem__)
-            centres |= _packed(row, [wanted[vertex] for vertex in row], width)
-    return centres
-
-
-def _mean(values: Sequence[float], otherwise: float) -> float:
-    return sum(values) / len(values) if values else otherwise
-
-
-def _packed(
-    row: Sequence[Vertex], wanted: Sequence[float], width: Callable[[Vertex], float]
-) -> dict[Vertex, float]:
-    """Places in the order of `row`, without overlaps, nearest to `wanted` in the mean square."""
-    offsets, offset, before = [], 0.0, 0.0
-    for number, vertex in enumerate(row):
-        half = width(vertex) / 2
-        offset += before + half + _GAP if number else 0.0
-        offsets.append(offset)
-        before = half
-    # Isotonic regression by pooling: a pool is [sum of the places wanted, how many vertices].
-    pools: list[list[float]] = []
-    for place, offset in zip(wanted, offsets, strict=True):
-        pools.append([place - offset, 1])
-        while len(pools) > 1 and pools[-2][0] / pools[-2][1] >= pools[-1][0] / pools[-1][1]:
-            total, count = pools.pop()
-            pools[-1][0] += total
-            pools[-1][1] += count
-    starts = [total / count for total, count in pools for _ in range(int(count))]
-    return {v: start + offset for v, start, offset in zip(row, starts, offsets, strict=True)}
-
-
 def _absolute(
     outermost: Cluster,
     frames: Sequence[Cluster],
-    layers: Mapping[Path, _Frame],
+    layers: Mapping[Path, Laid],
     sizes: Mapping[Key, Point],
 ) -> Placement:
     """Put the frames into each other."""

@@ -8,6 +8,7 @@ updates of fifty weights become one row of fifty. Invisible edges mend both.
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from heapq import heappop, heappush
 from typing import NamedTuple, TypeVar
 
 from needle_ir.viz.columns import columns, connected_parts
@@ -105,12 +106,9 @@ def without_cycles(
             below[arc[0]].append(number)
     kept = [False] * len(arcs)
     state = dict.fromkeys(vertices, 0)  # 1: it is on the stack; 2: all below it is done
-    order: list[V] = []
-    for start in reversed(vertices):
-        if state[start]:
-            continue
-        state[start] = 1
-        stack_ = [(start, iter(below[start]))]
+    for start in vertices:
+        stack_ = [] if state[start] else [(start, iter(below[start]))]
+        state[start] = state[start] or 1
         while stack_:
             vertex, rest = stack_[-1]
             for number in rest:
@@ -124,8 +122,28 @@ def without_cycles(
             else:
                 stack_.pop()
                 state[vertex] = 2
-                order.append(vertex)
-    return order[::-1], kept
+    arcs_kept = [arc for arc, keeps in zip(arcs, kept, strict=True) if arc is not None and keeps]
+    return _in_order(vertices, arcs_kept), kept
+
+
+def _in_order(vertices: Sequence[V], arcs: Sequence[tuple[V, V]]) -> list[V]:
+    """The vertices in topological order, as near to the order given as can be."""
+    turn = {vertex: number for number, vertex in enumerate(vertices)}
+    below: dict[V, list[V]] = {vertex: [] for vertex in vertices}
+    waiting = dict.fromkeys(vertices, 0)
+    for upper, lower in arcs:
+        below[upper].append(lower)
+        waiting[lower] += 1
+    ready = [turn[vertex] for vertex in vertices if waiting[vertex] == 0]
+    order: list[V] = []
+    while ready:
+        vertex = vertices[heappop(ready)]
+        order.append(vertex)
+        for lower in below[vertex]:
+            waiting[lower] -= 1
+            if waiting[lower] == 0:
+                heappush(ready, turn[lower])
+    return order
 
 
 def invisible_edges(

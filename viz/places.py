@@ -1,5 +1,6 @@
 """Where the ops of a picture stand: in a phase of training, and in it in the tree of modules."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from needle_ir.ir import CONSTANT, INPUT, Trait
@@ -10,6 +11,7 @@ Path = tuple[str, ...]
 
 UPDATE = "update"
 PHASES = ("forward", "backward", UPDATE)
+_CALL = re.compile(r" \(\d+\)$")
 
 
 def places(units: Sequence[Unit]) -> list[Path]:
@@ -69,6 +71,32 @@ def _common(a: Path, b: Path) -> Path:
     return min(a, b, key=len) if length is None else a[:length]
 
 
+def module_names(path: Path) -> tuple[str, ...]:
+    """How a module is called: `blocks.0`, under an optimizer as well as outside of it."""
+    parts = [_CALL.sub("", part) for part in path[1:]]
+    names = (".".join(parts), ".".join(parts[1:]))
+    return names if path[0] == UPDATE and len(parts) > 1 else names[:1]
+
+
+def name_inside(unit: Unit, path: Path) -> str | None:
+    """What an input is called in a module around a place, `weight` in `blocks.0.linear1`; None
+    where its name is not under one of these modules.
+    """
+    name = unit.node.attrs.get("name") or ""
+    for length in range(len(path), 1, -1):
+        for module in module_names(path[:length]):
+            if name.startswith(f"{module}."):
+                return str(name[len(module) + 1 :])
+    return None
+
+
+def is_state(unit: Unit, path: Path) -> bool:
+    """Whether an input is named as a weight of a module around a place, or as what an optimizer
+    keeps for one.
+    """
+    return unit.node.op is INPUT and name_inside(unit, path) is not None
+
+
 def _place_leaves(leaves: Iterable[int], readers: list[list[int]], paths: list[Path]) -> None:
     for leaf in leaves:
         read_at = [paths[i] for i in readers[leaf]]
@@ -94,7 +122,7 @@ def _find_owners(
                 if units[x].node.op is not CONSTANT  # equal constants of all modules are one
             ]
         elif unit.node.op.has(Trait.MARKER) and len(paths[i]) == 1:
-            found = [paths[x][1:] for x in unit.operands if units[x].node.op is INPUT]
+            found = [paths[x][1:] for x in unit.operands if is_state(units[x], paths[x])]
         else:
             continue
         if any(found):

@@ -20,7 +20,7 @@ def edge_width(nbytes: int) -> float:
 
 def heat_colour(share: float) -> str:
     """The fill for a share, from 0 to 1, of the longest time."""
-    return _on_ramp(_HEAT, share**0.5)
+    return _on_ramp(_HEAT, share)
 
 
 def arena_colour(share: float) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from needle_ir.ir import CONSTANT, Node, Trait
+from needle_ir.ir import CONSTANT, Node, Place, Trait
 from needle_ir.viz.change import Mark
 from needle_ir.viz.collapse import Grouping, grouping_of
 from needle_ir.viz.places import PHASES, Path, readers_of
@@ -51,8 +51,8 @@ class Scene:
     `boxes` are the units in each box, by its id, operands before users; `groups` names those that
     collapse a module. `stand_ins` are the small names drawn for a unit near one of its readers,
     `places` the frame of both. `literals` are the constants that a unit's label spells out, by
-    position. `told` are the uses that a box names in words. `roles` say what else a unit is:
-    `output 0`, `effect 0`, `unused`.
+    position. `told` are the uses that a box names in words, `inside` those with both ends in one
+    box. `roles` say what else a unit is: `output 0`, `effect 0`, `unused`.
 
     `is_mirrored` where the phases stand side by side, each module's forward pass beside its
     backward pass and its update; there, edges between phases are drawn.
@@ -68,6 +68,7 @@ class Scene:
     edges: list[Edge]
     literals: dict[int, dict[int, Use]]
     told: dict[str, list[Use]]
+    inside: list[Use]
     roles: dict[int, list[str]]
     is_mirrored: bool
 
@@ -102,6 +103,7 @@ class _Builder:
         self.all = units.all
         self.grouping = grouping
         self.readers = readers_of(self.all)
+        self.working = _working(subject)
         self.roles = _roles(subject, units)
         self.literals: dict[int, dict[int, Use]] = defaultdict(dict)
         self.boxes: dict[str, list[int]] = {}
@@ -111,6 +113,7 @@ class _Builder:
         self.edges: list[Edge] = []
         self.stand_ins: dict[str, int] = {}
         self.told: dict[str, list[Use]] = defaultdict(list)
+        self.inside: list[Use] = []
         phases = {path[0] for path in grouping.places}
         self.is_mirrored = level == "module" and phases.issuperset(PHASES[:2])
 
@@ -132,6 +135,7 @@ class _Builder:
             edges=self.edges,
             literals=dict(self.literals),
             told=dict(self.told),
+            inside=self.inside,
             roles=self.roles,
             is_mirrored=self.is_mirrored,
         )
@@ -154,6 +158,7 @@ class _Builder:
             and unit.mark is None
             and i not in self.roles
             and i not in self.kept_lost
+            and unit.owner not in self.working
             and bool(self.readers[i])
         )
 
@@ -166,8 +171,8 @@ class _Builder:
             for position, operand in enumerate(unit.operands):
                 source, via = self.sources[operand]
                 uses.append(Use(source, via, i, position, self._mark_of(unit, operand)))
-        uses += [Use(x, (), reader, at, Mark.REMOVED) for x, reader, at in self.units.lost]
-        return uses
+        self.lost = {Use(x, (), reader, at, Mark.REMOVED) for x, reader, at in self.units.lost}
+        return [*uses, *sorted(self.lost)]
 
     def _mark_of(self, reader: Unit, operand: int) -> Mark | None:
         """What became of an edge: it is as new as its newer end, and as old as its older one."""
@@ -215,10 +220,11 @@ class _Builder:
         popular = self._popular(uses)
         drawn: dict[int, int] = defaultdict(int)
         for use in uses:
-            drawn[use.reader] += not self._is_spelled(use)
+            drawn[use.reader] += not self._is_spelled(use) and use not in self.lost
         for use in uses:
             tail, head = self._ends(use)
             if tail == head:
+                self.inside += [] if self._is_spelled(use) else [use]
                 continue
             node = self.all[use.reader].node
             ordered = drawn[use.reader] > 1 and not node.op.has(Trait.COMMUTATIVE)
@@ -264,6 +270,16 @@ class _Builder:
         if self.places[tail][0] == self.places[head][0]:
             return False
         return not self.is_mirrored or self.all[use.source].node.op in LEAVES
+
+
+def _working(subject: Subject) -> set[Node]:
+    """The nodes that were seen to do something, views among them that have to copy."""
+    measured = subject.seconds or {}
+    nodes = {node for node, seconds in measured.items() if seconds > 0}
+    if subject.plan is not None:
+        slots = subject.plan.slots
+        nodes |= {x.node for x in slots if x.place not in (Place.VIEW, Place.INPUT, Place.CONSTANT)}
+    return nodes
 
 
 def _roles(subject: Subject, units: Units) -> dict[int, list[str]]:

@@ -124,7 +124,6 @@ EDGE_LOOK = {
     "color": LINE,
     "penwidth": "0.8",
     "arrowsize": "0.5",
-    "labeldistance": "1.2",
 }
 STAND_IN_LOOK = {
     "shape": "plaintext",

@@ -58,7 +58,7 @@ def units_of(graph: Graph, level: Level, change: Change | None) -> Units:
     marks: Mapping[Node, Mark] = {} if change is None else change.marks
     result = Units([], {}, [])
     _open(graph, _BODIES[level], marks, result)
-    if change is not None and change.removed:
+    if change is not None and change.marks:
         return _with_removed(result, change)
     return result
 

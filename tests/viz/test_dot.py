@@ -1,4 +1,4 @@
-"""The DOT text: what stands in it, what it accounts for, that it is stable."""
+"""The DOT text: what stands in it, how it looks, that it is stable."""
 
 import difflib
 import os
@@ -12,113 +12,36 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from needle_ir.ir import (
-    CONSTANT,
-    INPUT,
-    NO_ATTRS,
-    Attrs,
-    Graph,
-    Node,
-    Op,
-    Origin,
-    TensorType,
-    Trait,
-    constant_node,
-    input_node,
+from needle_ir.ir import CONSTANT, INPUT, Graph, Trait
+from needle_ir.viz import LOOKS, Change, Kind, kind_of, to_dot
+from tests.viz.dot_text import DotText
+from tests.viz.sample_graphs import (
+    ADD,
+    ASSIGN,
+    CONCAT,
+    EXP,
+    F32,
+    LINEAR,
+    MATMUL,
+    STOP,
+    SUBTRACT,
+    SUM,
+    TRANSPOSE,
+    UNIFORM,
+    WHERE,
+    expression,
+    fused,
+    leaf,
+    node,
+    op,
+    rewritten,
+    scalar,
+    table,
+    training_step,
 )
-from needle_ir.viz import LOOKS, Kind, changes, kind_of, to_dot
 
 GOLDEN = Path(__file__).parent / "golden"
 UPDATE = "NEEDLE_IR_UPDATE_GOLDEN"
-F32 = np.dtype("float32")
-USER = compile("def train_step(): pass", "model.py", "exec").co_consts[0]
-
-
-def like_first(*types, **attrs):
-    return types[0] if types else TensorType((2, 3), F32)
-
-
-def op(name, *traits, decompose=None):
-    return Op(name=name, infer=like_first, traits=frozenset(traits), decompose=decompose)
-
-
-ADD = op("add", Trait.ELEMENTWISE, Trait.COMMUTATIVE)
-SUBTRACT = op("subtract", Trait.ELEMENTWISE)
-EXP = op("exp", Trait.ELEMENTWISE)
-WHERE = op("where", Trait.ELEMENTWISE)
-MATMUL = op("matmul", Trait.CONTRACTION)
-SUM = op("sum", Trait.REDUCTION)
-TRANSPOSE = op("transpose", Trait.VIEW)
-UNIFORM = op("random_uniform", Trait.RANDOM, Trait.EFFECT)
-ASSIGN = op("assign", Trait.EFFECT)
-STOP = op("stop_gradient", Trait.MARKER)
-LINEAR = op("linear", decompose=lambda *nodes: nodes[0])
-CONCAT = op("concat")
-
-
-def node(op, *inputs, module="", phase="forward", shape=None, **attrs):
-    type = inputs[0].type if shape is None else TensorType(shape, F32)
-    origin = Origin(USER, 0, module, phase)
-    return Node(op, inputs, Attrs(attrs) if attrs else NO_ATTRS, type, origin)
-
-
-def leaf(name, *shape):
-    return input_node(TensorType(shape, F32), name)
-
-
-def scalar(value, dtype=F32):
-    return constant_node(np.array(value, dtype))
-
-
-def expression():
-    """sum(where(x > 0, x - y, y - x) * ...): literals, order of operands, a named constant."""
-    x, y = leaf("x", 2, 3), leaf("y", 2, 3)
-    table = constant_node(np.arange(3, dtype=F32))
-    difference = node(SUBTRACT, x, y)
-    chosen = node(WHERE, difference, scalar(0.1), y)
-    shifted = node(ADD, node(ADD, chosen, table), scalar(1e-5))
-    total = node(SUM, shifted, shape=(2,), axes=(1,), keepdims=False)
-    return Graph([x, y], [total, shifted], name="expression")
-
-
-def training_step():
-    """Two layers in a list, forward, backward and update; one learning rate for all."""
-    x, lr = leaf("x", 4, 3), leaf("lr")
-    inputs, weights, saved = [x, lr], [], []
-    h = x
-    draw = node(UNIFORM, shape=(4, 3), module="dropout", low=0.0, high=1.0)
-    h = node(ADD, h, draw, module="dropout")
-    for i in range(4):
-        weight = leaf(f"layers.{i}.weight", 3, 3)
-        inputs.append(weight)
-        weights.append(weight)
-        saved.append(h)
-        h = node(LINEAR, h, weight, module=f"layers.{i}.linear")
-        h = node(EXP, h, module=f"layers.{i}")
-    loss = node(SUM, h, shape=(), module="loss", axes=(0, 1))
-    g = node(SUBTRACT, h, loss, module="loss", phase="backward")
-    updates = []
-    for i in (3, 2, 1, 0):
-        module = f"layers.{i}.linear"
-        flipped = node(TRANSPOSE, saved[i], shape=(3, 4), module=module, phase="backward")
-        gradient = node(MATMUL, flipped, g, shape=(3, 3), module=module, phase="backward")
-        g = node(MATMUL, g, weights[i], module=module, phase="backward")
-        scaled = node(ADD, gradient, lr, phase="update")
-        scaled = node(ADD, scaled, lr, phase="update")
-        updates.append(node(SUBTRACT, weights[i], scaled, phase="update"))
-    g = node(STOP, g, phase="backward")
-    return Graph(inputs, [loss, *updates], effects=[draw], unused=[g], name="train_step")
-
-
-def rewritten():
-    """exp(x) + 2 + 3 -> exp(x) + 5, under an exp that a pass had to make anew."""
-    x = leaf("x", 2, 3)
-    exponential = node(EXP, x)
-    inner = node(ADD, exponential, scalar(2.0), module="inner")
-    outer = node(ADD, inner, scalar(3.0), module="outer")
-    before = Graph([x], [node(EXP, outer, module="last")], name="constants")
-    merged = node(ADD, exponential, scalar(5.0), module="merged")
-    return before, Graph([x], [node(EXP, merged, module="last")], name="constants")
 
 
 def assert_golden(name, text):
@@ -140,119 +63,157 @@ def test_golden_training_step():
     assert_golden("training_step.dot", to_dot(training_step()).source)
 
 
+def test_golden_training_step_by_modules():
+    assert_golden("training_modules.dot", to_dot(training_step(), level="module").source)
+
+
 def test_golden_rewritten():
-    before, after = rewritten()
-    assert_golden("rewritten.dot", to_dot(after, before=before, title="01-simplify").source)
+    assert_golden("rewritten.dot", to_dot(Change(*rewritten()), title="01-simplify").source)
 
 
-def lines_with(dot, text):
-    return [line.strip() for line in dot.source.splitlines() if text in line]
-
-
-def label_of(dot, i):
-    """The label of a node without markup, its lines set apart by bars."""
-    (line,) = (line for line in dot.source.splitlines() if line.strip().startswith(f"{i} [label="))
-    label = re.search("label=<(.*)> shape=", line)[1]
-    return re.sub("<[^>]*>", "", label.replace("<br/>", "|"))
-
-
-def frames(dot):
-    """The frames around every node: `{"n3": ["forward", "blocks"]}`, by their labels."""
-    inside, result = [], {}
-    for line in dot.source.splitlines()[1:-1]:
-        line = line.strip()
-        if line.startswith("subgraph "):
-            inside.append(None)
-        elif line == "}":
-            inside.pop()
-        elif line.startswith("graph [label=") and inside:
-            inside[-1] = re.match(r'graph \[label="([^"]*)"', line)[1]
-        elif match := re.match(r"(n[\d_n]+) \[label=", line):
-            result[match[1]] = list(inside)
-    return result
+def picture(*outputs, **options):
+    """The picture of a graph with these outputs."""
+    inputs = [x for x in Graph([], outputs).nodes if x.op is INPUT]
+    return DotText(to_dot(Graph(inputs, outputs), **options))
 
 
 def test_labels():
-    dot = to_dot(expression())
-    assert label_of(dot, "n0") == "%x|f32[2,3]"
-    assert label_of(dot, "n2") == "subtract|%0 : f32[2,3]"
-    assert label_of(dot, "n4") == "where(·, 0.1, ·)|%2 : f32[2,3]"
-    assert label_of(dot, "n5") == "constant|[0.0, 1.0, 2.0]|%3 : f32[3]"
-    assert label_of(dot, "n8") == "add(·, 1e-05)|%6 : f32[2,3]|output 1"
-    assert label_of(dot, "n9") == "sum|axes=[1]|%7 : f32[2]|output 0"
-    assert 'tooltip="%2 = where(%0, %1, %y) : f32[2,3]  # model.py:1 in train_step"' in dot.source
+    text = DotText(to_dot(expression()))
+    assert text.label("n0") == "%x"
+    assert text.label("n2") == "%0 subtract"
+    assert text.label("n5") == "%3 where(·, 0.1, ·)"
+    assert text.label("n7") == "%5 add(·, [0.0, 1.0, 2.0])"
+    assert text.label("n9") == "%7 add(·, 1e-05)|output 1"
+    assert text.label("n10") == "%8 sum|axes=[1]|f32[2]|output 0"
+    assert text.tooltips["n2"] == ["%0 = subtract(%x, %y) : f32[2,3]  # model.py:1 in train_step"]
+
+
+def test_edges_say_position_views_and_type():
+    text = DotText(to_dot(expression()))
+    assert text.between("n0", "n2") == ["0: f32[2,3]"]
+    assert text.between("n1", "n2") == ["1: f32[2,3]"]
+    assert text.between("n1", "n5") == ["2: transpose|f32[2,3]"], "the view is in the edge"
+    assert text.between("n7", "n9") == ["f32[2,3]"]
+    assert "n4" not in text.labels, "the transpose"
+
+
+def test_positions_stand_where_the_order_matters():
+    x, y = leaf("x", 2), leaf("y", 2)
+    text = picture(node(SUBTRACT, y, x), node(ADD, y, x), node(EXP, y))
+    assert [edge[:3] for edge in text.edges[:3]] == [
+        ("n0", "n2", ["0: f32[2]"]),
+        ("n1", "n2", ["1: f32[2]"]),
+        ("n0", "n3", ["f32[2]"]),
+    ]
+
+
+def test_both_edges_of_a_square_are_drawn():
+    x = leaf("x", 2)
+    assert picture(node(ADD, x, x)).between("n0", "n1") == ["f32[2]"] * 2
+
+
+def test_edges_are_wider_for_more_bytes():
+    widths = []
+    for size in (1, 10, 1000, 100_000, 10_000_000, 10**12):
+        x = leaf("x", size)
+        (edge,) = picture(node(EXP, x)).edges
+        widths.append(float(re.search(r"penwidth=([\d.]+)", edge[3])[1]))
+    assert widths == sorted(widths)
+    assert widths[0] == widths[1] < widths[2] < widths[3] < widths[4]
+    assert widths[-1] == 4.0
 
 
 def test_literals_are_written_as_numpy_does():
     x = leaf("x", 2)
     values = [(0.1, "float32"), (True, "bool"), (-3, "int64"), (np.inf, "float32"), (-0.0, "f8")]
     nodes = [node(SUBTRACT, scalar(value, dtype), x) for value, dtype in values]
-    source = to_dot(Graph([x], nodes)).source
-    for text in ("0.1", "true", "-3", "inf", "-0.0"):
-        assert f"subtract({text}, ·)" in source
+    text = picture(*nodes)
+    for words in ("0.1", "true", "-3", "inf", "-0.0"):
+        assert any(f"subtract({words}, ·)" in x for x in map(text.label, text.labels))
 
 
-def test_a_scalar_that_is_an_output_or_has_a_reader_of_many_operands_is_a_node():
-    two = scalar(2.0)
+def test_larger_constants_are_written_short():
     x = leaf("x", 2)
-    dot = to_dot(Graph([x], [two, node(CONCAT, x, two, x, x), node(EXP, two)]))
-    assert label_of(dot, "n1") == "constant|2.0|%0 : f32[]|output 0"
-    assert lines_with(dot, "n1 -> n2") == ["n1 -> n2 [headlabel=1]"]
-    assert label_of(dot, "n3") == "exp(2.0)|%2 : f32[]|output 2"
-    assert not lines_with(dot, "n1 -> n3")
+    values = [table(1, 2), table(*[7] * 9), table(*range(9)), table(*[np.nan] * 4)]
+    text = picture(*[node(ADD, x, value) for value in values])
+    labels = [text.labels[i][0].partition("(")[2] for i in text.labels]
+    assert labels[1:] == [
+        "·, [1.0, 2.0])",
+        "·, 7.0…)",
+        "·, constant f32[9])",
+        "·, constant f32[4])",
+    ]
+    assert any("constant {value=<9 elements>}" in line for line in text.tooltips["n6"])
 
 
-def test_positions_stand_where_the_order_matters():
-    x, y = leaf("x", 2), leaf("y", 2)
-    dot = to_dot(Graph([x, y], [node(SUBTRACT, y, x), node(ADD, y, x), node(EXP, y)]))
-    edges = lines_with(dot, " -> ")
-    assert edges[:3] == ["n1 -> n2 [headlabel=0]", "n0 -> n2 [headlabel=1]", "n1 -> n3"]
-    assert edges[3:5] == ["n0 -> n3", "n1 -> n4"]
+def test_a_constant_that_is_an_output_or_one_of_many_is_a_box():
+    two, x = scalar(2.0), leaf("x", 2)
+    text = picture(two, node(CONCAT, x, two, x, x), node(EXP, two), node(CONCAT, *[two] * 5))
+    assert text.label("n1") == "%0 2.0|output 0"
+    many = [scalar(float(i)) for i in range(6)]
+    text = picture(node(CONCAT, *many, x))
+    assert sum(" -> " in line for line in text.source.splitlines()) == 7
+    some = picture(node(CONCAT, x, x, scalar(1.0), x, scalar(2.0), x))
+    assert some.label("n3") == "%2 concat(2=1.0, 4=2.0)|f32[2]|output 0"
 
 
 def test_long_labels_are_cut():
     x = leaf("x" * 100, 2)
     a = node(EXP, x, first=tuple(range(100)), second="s" * 100, third=3, fourth=4, last=5)
-    dot = to_dot(Graph([x], [a]), max_label=20)
-    assert label_of(dot, "n0") == f"%{'x' * 18}…|f32[2]"
-    assert label_of(dot, "n1") == "exp|first=[0, 1, 2, 3, …|fourth=4, last=5|…|%0 : f32[2]|output 0"
+    text = picture(a, max_label=20)
+    assert text.label("n0") == f"%{'x' * 18}…"
+    assert text.label("n1") == "%0 exp|first=[0, 1, 2, 3, …|fourth=4, last=5|…|f32[2]|output 0"
 
 
 def test_attributes_that_are_off_or_seen_in_the_type_are_left_out():
     x = leaf("x", 2, 3)
     a = node(EXP, x, shape=(2, 3), axes=None, keepdims=False, dtype=F32, size=(2, 3), axis=0)
-    assert label_of(to_dot(Graph([x], [a])), "n1") == "exp|axis=0|%0 : f32[2,3]|output 0"
+    assert picture(a).label("n1") == "%0 exp|axis=0|f32[2,3]|output 0"
 
 
 def test_roles():
-    dot = to_dot(training_step())
-    assert label_of(dot, "n16") == "sum|axes=[0, 1]|%10 : f32[]|output 0|→ backward"
-    assert label_of(dot, "n6").endswith("|effect 0")
-    assert label_of(dot, "n42").endswith("|unused")
-    assert label_of(dot, "n1") == "%lr|f32[]|→ 8 readers"
-    assert len(lines_with(dot, 'peripheries="2"')) == len(training_step().outputs)
+    text = DotText(to_dot(training_step(8)))
+    labels = Counter("|".join(lines[1:]) for lines in text.labels.values())
+    assert labels["axes=[0, 1]|output 0|→ backward"] == 1
+    assert labels["high=1.0, low=0.0|effect 0"] == 1
+    assert labels["f32[4,3]|unused"] == 1, "no edge says its type"
+    assert labels["→ 8 readers"] == 1, "the learning rate"
+    double = sum("peripheries" in line for line in text.source.splitlines())
+    assert double == len(training_step(8).outputs)
 
 
 def test_stand_ins_for_what_another_phase_or_many_nodes_read():
-    dot = to_dot(training_step())
-    (stand_in,) = lines_with(dot, 'n16_n18 [label="%10 sum"')
-    assert 'tooltip="%10 = sum(%9)' in stand_in
-    assert lines_with(dot, "n16_n18 -> ") == ["n16_n18 -> n18 [headlabel=1]"]
-    assert lines_with(dot, "n1_n20 -> ") == ["n1_n20 -> n20"]
-    edges = lines_with(dot, "n16 -> ") + lines_with(dot, "n1 -> ")
-    assert all(line.endswith('[style="invis"]') for line in edges)
+    text = DotText(to_dot(training_step(8)))
+    (loss,) = (i for i, lines in text.labels.items() if lines[0].endswith(" sum") and "_" not in i)
+    (stand_in,) = (i for i in text.labels if i.startswith(f"{loss}_"))
+    assert text.label(stand_in).endswith(" sum")
+    assert text.shapes[stand_in] == "plaintext"
+    assert text.tooltips[stand_in] == text.tooltips[loss]
+    reader = stand_in.partition("_")[2]
+    assert [edge[:3] for edge in text.edges if edge[0] == stand_in] == [
+        (stand_in, reader, ["1: f32[]"])
+    ]
+    assert not [edge for edge in text.edges if edge[0] == loss]
 
 
 def test_phases_and_modules_are_nested_frames():
-    inside = frames(to_dot(training_step()))
-    assert inside["n6"] == ["forward", "dropout"]
-    assert inside["n8"] == ["forward", "layers", "layers.0", "linear"]
-    assert inside["n9"] == ["forward", "layers", "layers.0"]
-    assert inside["n2"] == inside["n8"], "a weight stands with the layer that uses it"
-    assert inside["n1"] == ["update"], "the learning rate stands where it is read"
-    source = to_dot(training_step()).source
-    labels = re.findall(r'graph \[label="(forward|backward|update)"', source)
+    text = DotText(to_dot(training_step()))
+    frames = {lines[0]: text.frames[i] for i, lines in text.labels.items() if "_" not in i}
+    assert frames["%0 random_uniform"] == ["forward", "dropout"]
+    assert frames["%2 linear"] == ["forward", "layers", "layers.0", "linear"]
+    assert frames["%3 exp"] == ["forward", "layers", "layers.0"]
+    assert frames["%lr"] == ["update", "SGD.layers"], "the learning rate stands where it is read"
+    weights = [text.frames[i] for i, lines in text.labels.items() if lines[0] == "weight"]
+    assert ["forward", "layers", "layers.0", "linear"] in weights, "a weight stands in its layer"
+    labels = re.findall(r'graph \[label="(forward|backward|update)"', text.source)
     assert labels == ["forward", "backward", "update"]
+
+
+def test_an_update_stands_under_the_module_of_its_weight():
+    text = DotText(to_dot(training_step()))
+    updates = [frames for frames in text.frames.values() if frames[:1] == ["update"]]
+    assert ["update", "SGD.layers", "layers.0.linear"] in updates
+    assert ["update", "SGD.layers", "layers.1.linear"] in updates
 
 
 def test_one_phase_is_no_frame_and_a_chain_of_modules_is_one():
@@ -261,12 +222,12 @@ def test_one_phase_is_no_frame_and_a_chain_of_modules_is_one():
     h = node(EXP, h, module="encoder.blocks.10.mlp")
     h = node(EXP, h, module="encoder.blocks.9")
     h = node(EXP, h, module="head.linear")
-    inside = frames(to_dot(Graph([x], [node(EXP, h)])))
-    assert inside["n1"] == ["encoder.blocks", "blocks.10", "attention"]
-    assert inside["n3"] == ["encoder.blocks", "blocks.9"]
-    assert inside["n4"] == ["head.linear"]
-    assert inside["n5"] == []
-    order = list(inside)
+    text = picture(node(EXP, h))
+    assert text.frames["n1"] == ["encoder.blocks", "blocks.10", "attention"]
+    assert text.frames["n3"] == ["encoder.blocks", "blocks.9"]
+    assert text.frames["n4"] == ["head.linear"]
+    assert text.frames["n5"] == []
+    order = list(text.labels)
     assert order.index("n3") < order.index("n1"), "9 comes before 10"
 
 
@@ -274,39 +235,38 @@ def test_every_call_of_a_module_has_its_frame():
     x = h = leaf("x", 2)
     for _ in range(3):
         h = node(EXP, h, module="block.relu")
-        h = node(SUM, h, module="block")
+        h = node(SUM, h, module="block", shape=(2,))
     for _ in range(2):
         h = node(EXP, h, module="cell.inner")
         h = node(ADD, h, h)
-    inside = frames(to_dot(Graph([x], [h])))
-    assert [inside[f"n{i}"][-1] for i in (1, 3, 5)] == ["relu", "relu (2)", "relu (3)"]
-    assert [inside[f"n{i}"] for i in (2, 4, 6)] == [["block"]] * 3
-    assert [inside[f"n{i}"] for i in (7, 9)] == [["cell.inner"], ["cell (2).inner"]]
+    text = DotText(to_dot(Graph([x], [h])))
+    assert [text.frames[f"n{i}"][-1] for i in (1, 3, 5)] == ["relu", "relu (2)", "relu (3)"]
+    assert [text.frames[f"n{i}"] for i in (2, 4, 6)] == [["block"]] * 3
+    assert [text.frames[f"n{i}"] for i in (7, 9)] == [["cell.inner"], ["cell (2).inner"]]
+
+
+def test_the_backward_pass_has_the_numbers_of_the_calls():
+    x = h = leaf("x", 2)
+    for _ in range(2):
+        h = node(EXP, h, module="block.relu")
+        h = node(EXP, h, module="block")
+    for _ in range(2):
+        h = node(EXP, h, module="block", phase="backward")
+        h = node(EXP, h, module="block.relu", phase="backward")
+    text = DotText(to_dot(Graph([x], [h])))
+    assert [text.frames[f"n{i}"][-1] for i in (1, 3, 6, 8)] == [
+        "relu",
+        "relu (2)",
+        "relu (2)",
+        "relu",
+    ]
 
 
 def test_siblings_that_do_not_read_from_each_other_are_one_call():
     x, y = leaf("x", 2), leaf("y", 2)
     a, b = node(EXP, x, module="encoder"), node(EXP, y, module="encoder")
-    inside = frames(to_dot(Graph([x, y], [node(ADD, a, b)])))
-    assert inside["n2"] == inside["n3"] == ["encoder"]
-
-
-def test_new_nodes_are_marked_and_counted():
-    before, after = rewritten()
-    dot = to_dot(after, before=before)
-    assert "5 nodes: 4 gone, 2 new" in dot.source
-    assert "gone: 2 add, 2 constant" in dot.source
-    marked = lines_with(dot, "penwidth")
-    assert [line.split(" ")[0] for line in marked if line.startswith("n")] == ["n3"]
-    assert 'add(·, <font color="#117733"><b>5.0</b></font>)' in dot.source
-
-
-def test_changes_do_not_count_what_only_has_other_operands():
-    before, after = rewritten()
-    changed = changes(before, after)
-    assert {x.op for x in changed.new} == {ADD, after.nodes[2].op}
-    assert str(changed) == "4 gone, 2 new"
-    assert changes(before, before).new == changes(after, after).gone == frozenset()
+    text = DotText(to_dot(Graph([x, y], [node(ADD, a, b)])))
+    assert text.frames["n2"] == text.frames["n3"] == ["encoder"]
 
 
 KINDS = [
@@ -318,6 +278,7 @@ KINDS = [
     (ASSIGN, Kind.EFFECT),
     (STOP, Kind.MARKER),
     (LINEAR, Kind.COMPOSITE),
+    (WHERE, Kind.ELEMENTWISE),
     (CONCAT, Kind.OTHER),
     (INPUT, Kind.INPUT),
     (CONSTANT, Kind.CONSTANT),
@@ -351,11 +312,20 @@ def luminance(colour):
     return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
-def test_the_legend_lists_what_is_there():
-    source = to_dot(expression()).source
-    legend = re.findall(r'point-size="9">([a-z, ]+)</font></td>', source)
-    assert legend == ["input", "constant", "reduction", "elementwise"]
-    assert "elementwise" not in to_dot(expression(), legend=False).source
+def test_the_heading_and_the_legend():
+    text = DotText(to_dot(expression()))
+    assert text.heading() == ["@expression", "11 nodes", "input", "reduction", "elementwise"]
+    assert DotText(to_dot(expression(), legend=False, title="other")).heading() == [
+        "other",
+        "11 nodes",
+    ]
+
+
+def test_what_can_not_be_drawn_is_refused():
+    with pytest.raises(TypeError, match="int can not be drawn; expected a Graph, a Plan"):
+        to_dot(3)
+    with pytest.raises(ValueError, match="no level 'op'; the levels are module, composite, prim"):
+        to_dot(expression(), level="op")
 
 
 NASTY = [
@@ -380,8 +350,8 @@ def test_names_are_shown_as_they_are(text):
         pytest.skip("the dot program of Graphviz is not installed")
     x = leaf("x", 2)
     h = node(op(text), x, module=f"{text}.m.{text}", phase=text, attribute=text)
-    graph = Graph([x], [node(op(text), h, h, phase="other")], name=text)
-    dot = to_dot(graph, title=text, before=Graph([x], [h]))
+    graph = Graph([x], [node(op(text), h, h, phase="other"), fused(h, phase=text)], name=text)
+    dot = to_dot(Change(Graph([x], [h]), graph), title=text, level="kernel", collapse=())
     done = subprocess.run(["dot", "-Tsvg"], input=dot.source.encode(), capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
