@@ -48,15 +48,25 @@ class Row:
 
 @dataclass
 class Profile:
-    """What `profile` measured. `seconds` is the time from its begin to its end.
+    """What `profile` measured. `seconds` is the time from its begin to its end, `graphs` are the
+    compiled graphs that ran.
 
     `str()` gives three tables: by kernel, by module and by source line.
     """
 
     calls: list[KernelCall] = field(default_factory=list)
     passes: list[PassRun] = field(default_factory=list)
+    graphs: list[Graph] = field(default_factory=list)
     seconds: float = 0.0
     _costs: dict[Node, Cost] = field(default_factory=dict, repr=False)
+
+    @property
+    def graph(self) -> Graph:
+        """The graph whose kernels took the longest: the one that `viz.to_dot` draws."""
+        if not self.graphs:
+            raise ValueError("nothing ran while the profile was taken: there is no graph")
+        seconds = self.node_seconds()
+        return max(self.graphs, key=lambda graph: sum(seconds.get(x, 0.0) for x in graph.nodes))
 
     @property
     def kernel_seconds(self) -> float:
@@ -212,6 +222,7 @@ class _Profiler:
         if executor is None:
             costs = node_costs(plan.graph)
             self._profile._costs |= costs
+            self._profile.graphs.append(plan.graph)
             executor = self._executors[id(plan)] = Executor(plan, self._timed)
         return executor(arrays)
 

@@ -9,7 +9,7 @@ from needle_ir.viz.dump import GraphDumper
 from needle_ir.viz.picture import to_svg
 from needle_ir.viz.render import DotError, DotMissingError, DotTimeoutError, render_svg
 from needle_ir.viz.style import LOOKS, Kind, Look, kind_of
-from needle_ir.viz.subject import Drawable, Heat, Level, Profile
+from needle_ir.viz.subject import Drawable, Heat, Level, Timed
 
 __all__ = [
     "LOOKS",
@@ -24,7 +24,7 @@ __all__ = [
     "Level",
     "Look",
     "Mark",
-    "Profile",
+    "Timed",
     "kind_of",
     "render_svg",
     "to_dot",

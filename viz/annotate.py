@@ -35,7 +35,7 @@ class Annotations:
         if subject.plan is not None:
             return _of_plan(subject.plan, scene)
         if subject.seconds is not None:
-            return _of_profile(subject.seconds, scene)
+            return _of_times(subject.seconds, subject.elsewhere, scene)
         return Annotations()
 
     @property
@@ -64,7 +64,7 @@ class Annotations:
         return self.cells
 
 
-def _of_profile(seconds: Mapping[Node, float], scene: Scene) -> Annotations:
+def _of_times(seconds: Mapping[Node, float], elsewhere: float, scene: Scene) -> Annotations:
     """Boxes, and frames of opened kernels, by their share of the time."""
     result = Annotations()
     total = sum(seconds.values())
@@ -83,7 +83,8 @@ def _of_profile(seconds: Mapping[Node, float], scene: Scene) -> Annotations:
     for path, time in frame_times.items():
         if time > 0:
             result.frames[path] = FrameNote(text(time), heat_colour(time / longest))
-    result.headings.append(f"{seconds_text(total)} in {len(seconds):,} measured nodes")
+    others = f"; {seconds_text(elsewhere)} in other graphs" if elsewhere else ""
+    result.headings.append(f"{seconds_text(total)} in {len(seconds):,} measured nodes{others}")
     for share in _LEGEND_SHARES:
         colour = heat_colour(share)
         result.cells.append(LegendCell(seconds_text(share * longest), colour, _FRAME))
@@ -102,12 +103,17 @@ def _of_plan(plan: Plan, scene: Scene) -> Annotations:
         return node in steps and slots[node].place is not Place.VIEW
 
     def fill(nodes: Iterable[Node]) -> str | None:
-        starts = [slots[node].offset or 0 for node in nodes if slots[node].place is Place.ARENA]
+        starts = [
+            slots[x].offset or 0 for x in nodes if _whole(plan, slots[x]).place is Place.ARENA
+        ]
         return arena_colour(min(starts) / plan.arena_bytes) if starts and plan.arena_bytes else None
 
     def lines(node: Node) -> list[str]:
         taken = [f"reuses bytes of step {steps[old]}" for old in before.get(node, ())[:1]]
-        return [f"step {steps[node]} · {_place_text(slots[node])}", *taken]
+        place = _place_text(slots[node])
+        if slots[node].inside is not None:
+            place = f"inside of step {steps[_whole(plan, slots[node]).node]}"
+        return [f"step {steps[node]} · {place}", *taken]
 
     box_of: dict[Node, str] = {}
     for box, members in boxes.items():
@@ -121,7 +127,8 @@ def _of_plan(plan: Plan, scene: Scene) -> Annotations:
         elif nodes:
             numbers = [steps[node] for node in nodes]
             text = f"{len(nodes)} steps, {min(numbers)}‥{max(numbers)}"
-            nbytes = sum(slots[x].nbytes for x in nodes if slots[x].place is Place.ARENA)
+            whole = [slots[x] for x in nodes if slots[x].inside is None]
+            nbytes = sum(slot.nbytes for slot in whole if slot.place is Place.ARENA)
             result.by_box[box] = [small(f"{text} · writes {bytes_text(nbytes)}", TEXT)]
     for path, node in frames.items():
         if runs(node):
@@ -181,7 +188,7 @@ def held_before(plan: Plan) -> dict[Node, list[Node]]:
     # The bytes that were ever held, in rising order and without overlaps: from, to, by whom.
     lows: list[int] = []
     held: list[tuple[int, int, Node]] = []
-    slots = [slot for slot in plan.slots if slot.place is Place.ARENA and slot.nbytes]
+    slots = [s for s in plan.slots if s.place is Place.ARENA and s.nbytes and s.inside is None]
     for slot in sorted(slots, key=lambda slot: slot.start):
         assert slot.offset is not None
         start, end = slot.offset, slot.offset + slot.nbytes
@@ -199,6 +206,13 @@ def held_before(plan: Plan) -> dict[Node, list[Node]]:
         held[first:last] = new
         lows[first:last] = [low for low, _, _ in new]
     return {node: olds for node, olds in result.items() if olds}
+
+
+def _whole(plan: Plan, slot: Slot) -> Slot:
+    """The slot whose memory a slot lies in: its own, or that of what packs it."""
+    while slot.inside is not None:
+        slot = plan.slots[slot.inside]
+    return slot
 
 
 def _place_text(slot: Slot) -> str:

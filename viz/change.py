@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
-from needle_ir.ir import Attrs, Graph, Node, structural_key
+from needle_ir.ir import Graph, Node
 
 
 class Mark(Enum):
@@ -144,10 +144,4 @@ class _Match:
 def _key(node: Node) -> Hashable:
     origin = node.origin
     place = None if origin is None else (id(origin.code), *origin[1:])
-    attrs: Hashable = node.attrs.key
-    if any(isinstance(value, Graph) for value in node.attrs.values()):
-        attrs = tuple(
-            (name, structural_key(value) if isinstance(value, Graph) else Attrs({name: value}))
-            for name, value in node.attrs.items()
-        )
-    return (node.op, attrs, node.type, place)
+    return (node.op, node.attrs, node.type, place)

@@ -15,9 +15,11 @@ from needle_ir.viz.scale import edge_width
 from needle_ir.viz.scene import Edge, Scene, scene_of
 from needle_ir.viz.style import LINE, LOOKS, MARKS, Kind, Look, heaviest, kind_of
 from needle_ir.viz.subject import Drawable, Level, Subject, check_level, subject_of
-from needle_ir.viz.units import LEAVES, decomposition
+from needle_ir.viz.units import LEAVES, decomposition, nested_graphs
 
 _MAX_HEADING = 80
+
+Far = tuple[int, tuple[str, ...]]
 
 
 def draw(
@@ -73,18 +75,23 @@ class _Drawer:
             rows=layout.rows,
         )
 
-    def _box(self, box: str, members: list[int], far: dict[int, list[str]]) -> Box:
+    def _box(self, box: str, members: list[int], far: dict[int, Far]) -> Box:
         scene = self.scene
         units = tuple(map(scene.unit, members))
         place = scene.places[box]
         marks = {unit.mark for unit in units if unit.mark is not None}
         self.kinds[box] = kind = heaviest(self._kind(unit.node) for unit in units)
         if scene.is_group(box):
-            lines = self.words.of_group(box, self._title(box))
+            phases = dict.fromkeys(phase for i in members for phase in far.get(i, (0, ()))[1])
+            roles = [f"→ {', '.join(phases)}"] if phases else []
+            lines = self.words.of_group(box, self._title(box), roles)
             is_output = False  # nearly every module has some
         else:
             (i,) = members
-            roles = [*scene.roles.get(i, ()), *far.get(i, ())]
+            count, others = far.get(i, (0, ()))
+            roles = [*scene.roles.get(i, ()), *self.words.handed(i)]
+            roles += [f"→ {count} reader{'s' * (count > 1)}"] if count else []
+            roles += [f"→ {', '.join(others)}"] if others else []
             lines = self.words.of_op(i, place, roles, i in self.typed)
             is_output = self._is_output(i)
         lines += self.notes.lines(box)
@@ -129,8 +136,10 @@ class _Drawer:
             uses=edge.uses,
         )
 
-    def _far_readers(self) -> dict[int, list[str]]:
-        """For every unit that has stand-ins: where its readers are."""
+    def _far_readers(self) -> dict[int, Far]:
+        """For every unit that is read without an edge: by how many boxes of its phase, and in which
+        other phases. Leaves say only the first.
+        """
         scene = self.scene
         heads: dict[int, list[str]] = defaultdict(list)
         for edge in scene.edges:
@@ -140,24 +149,26 @@ class _Drawer:
             for source in dict.fromkeys(use.source for use in uses):
                 heads[source].append(box)
         box_of = {i: box for box, members in scene.boxes.items() for i in members}
-        result: dict[int, list[str]] = {}
+        result: dict[int, Far] = {}
         for i, readers in heads.items():
+            if i not in box_of:
+                continue
             own = scene.places[box_of[i]][0]
             here = [box for box in readers if scene.places[box][0] == own]
             phases = dict.fromkeys(scene.places[box][0] for box in readers)
-            others = ", ".join(phase for phase in phases if phase != own)
             is_leaf = scene.unit(i).node.op in LEAVES
-            result[i] = [f"→ {len(here)} readers"] if here else []
-            result[i] += [f"→ {others}"] if others and not is_leaf else []
+            result[i] = (len(here), () if is_leaf else tuple(x for x in phases if x != own))
         return result
 
     def _is_output(self, i: int) -> bool:
         return any(role.startswith("output") for role in self.scene.roles.get(i, ()))
 
     def _kind(self, node: Node) -> Kind:
-        """The kind of a node; at the module level a composite has that of what it is made of."""
+        """The kind of a node. A fused kernel has that of what is in it, and at the module level so
+        has a composite.
+        """
         kind = self._kinds.get(node.op) or self._kinds.setdefault(node.op, kind_of(node.op))
-        if kind is not Kind.COMPOSITE or self.level != "module":
+        if kind is not Kind.COMPOSITE or not (self.level == "module" or nested_graphs(node)):
             return kind
         key = (node.op, node.attrs.key, *[operand.type for operand in node.inputs])
         if key not in self._decomposed:

@@ -31,17 +31,23 @@ class Words:
     limit: int
 
     def of_op(self, i: int, place: Path, roles: Iterable[str], has_type: bool) -> list[Line]:
-        """The label of a single op: what it does to what, its attributes, its roles; its type
-        where no edge that leaves it has it.
+        """The label of a single op: what it does to what, its attributes, what it reads without an
+        edge, its roles; its type where no edge that leaves it has it.
         """
         unit = self.scene.unit(i)
         lines = [self._call(i, place)]
         lines += [small(line) for line in self._attribute_lines(unit.node)]
         if not has_type:
             lines.append(small(elide(str(unit.node.type), self.limit)))
+        lines += self._told_lines(unit.id, place)
         return lines + [small(role, TEXT, True) for role in roles]
 
-    def of_group(self, box: str, title: str) -> list[Line]:
+    def handed(self, i: int) -> list[str]:
+        """What is said of the views of an op that are outputs and are not drawn."""
+        views = [self.scene.unit(use.reader).node.op.name for use in self.scene.handed.get(i, ())]
+        return [f"{len(views)} outputs by {', '.join(dict.fromkeys(views))}"] if views else []
+
+    def of_group(self, box: str, title: str, roles: Iterable[str]) -> list[Line]:
         """The label of a collapsed module: its ops, its weights, what it reads from far away."""
         scene, units = self.scene, [self.scene.unit(i) for i in self.scene.boxes[box]]
         ops = op_summary([unit.node.op.name for unit in units if unit.node.op not in LEAVES])
@@ -67,10 +73,8 @@ class Words:
             lines.append(small(elide(f"{name} {unit.node.type}", self.limit)))
         if len(inputs) > _MAX_INPUTS:
             lines.append(small(f"and {len(inputs) - _MAX_INPUTS} more inputs"))
-        told = self._told(box)
-        if told:
-            lines.append(small(elide(f"reads {told}", self.limit + 8)))
-        return lines + [small(role, TEXT, True) for role in self._group_roles(box)]
+        lines += self._told_lines(box, scene.groups[box])
+        return lines + [small(role, TEXT, True) for role in (*self._group_roles(box), *roles)]
 
     def of_edge(self, edge: Edge) -> list[str]:
         """The words beside an edge: the views that it looks through, and the type that is read."""
@@ -82,7 +86,7 @@ class Words:
         types = {unit.node.type for unit in units}
         if len(types) > 1:
             return [f"{len(units)} tensors"]
-        times = f"{len(units)} × " if len(units) > 1 else ""  # noqa: RUF001
+        times = f"{len(units)} × " if len(units) > 1 else ""
         return [elide(f"{times}{types.pop()}", self.limit)]
 
     def stand_in(self, i: int) -> str:
@@ -157,22 +161,27 @@ class Words:
         lines = [elide(" · ".join(view.op.name for view in views), self.limit)] if views else []
         return [*lines, elide(str(read.type), self.limit)]
 
-    def _told(self, box: str) -> str:
+    def _told_lines(self, box: str, place: Path) -> list[Line]:
+        """What a box reads and no edge says."""
         sources = dict.fromkeys(use.source for use in self.scene.told.get(box, ()))
-        names = [self._told_name(self.scene.unit(i), box) for i in sources]
-        more = [f"{len(names) - _MAX_TOLD} more"] if len(names) > _MAX_TOLD else []
-        return ", ".join(names[:_MAX_TOLD] + more)
-
-    def _told_name(self, unit: Unit, box: str) -> str:
-        if unit.node.op is INPUT:
-            return short_name(unit, self.scene.groups[box])
-        return f"{unit.name} {unit.node.op.name}"
+        if not sources:
+            return []
+        units = [self.scene.unit(i) for i in sources]
+        inputs = [short_name(x, place) for x in units if x.node.op is INPUT]
+        others = [f"{x.name} {x.node.op.name}" for x in units if x.node.op is not INPUT]
+        words = [
+            text
+            for names, what in ((inputs, "inputs"), (others, "tensors"))
+            for text in (names if len(names) <= _MAX_TOLD else [f"{len(names)} {what}"])
+        ]
+        return [small(elide(f"reads {', '.join(words)}", self.limit + 8))]
 
     def _group_roles(self, box: str) -> list[str]:
         """The roles in a module, those of one word together: `outputs 3, 4`, `6 outputs`."""
         numbers: dict[str, list[str]] = defaultdict(list)
         for i in self.scene.boxes[box]:
-            for role in self.scene.roles.get(i, ()):
+            handed = [use.reader for use in self.scene.handed.get(i, ())]
+            for role in (role for x in (i, *handed) for role in self.scene.roles.get(x, ())):
                 word, _, number = role.partition(" ")
                 numbers[word].append(number)
         lines = []

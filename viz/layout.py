@@ -6,7 +6,6 @@ a chain of layers becomes a staircase. And parts that no edge connects stand sid
 updates of fifty weights become one row of fifty. Invisible edges mend both.
 """
 
-from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from heapq import heappop, heappush
 from typing import NamedTuple, TypeVar
@@ -48,7 +47,7 @@ def layout_of(scene: Scene) -> Layout:
         upper, lower = (edge.head, edge.tail) if upward else (edge.tail, edge.head)
         pushes = not scene.is_mirrored or len(phases) == 1
         ends.append((upper, lower) if pushes else None)
-    told = _told_pairs(scene, row_of) if scene.is_mirrored else []
+    told = _told_pairs(scene, row_of)
     ends += told
     vertices = [row_of.get(i, i) for i in (*scene.stand_ins, *scene.boxes)]
     arcs = [None if e is None else (row_of.get(e[0], e[0]), row_of.get(e[1], e[1])) for e in ends]
@@ -56,7 +55,7 @@ def layout_of(scene: Scene) -> Layout:
     pairs = [e for e, kept in zip(told, is_kept[len(scene.edges) :], strict=True) if kept]
     if not scene.is_mirrored:
         edges = [e for e, kept in zip(ends, is_kept, strict=True) if e is not None and kept]
-        pairs = invisible_edges(scene.places, order, edges)
+        pairs += invisible_edges(scene.places, order, edges)
     is_level = [row_of.get(e.tail, e.tail) == row_of.get(e.head, e.head) for e in scene.edges]
     return Layout(is_kept[: len(scene.edges)], is_upward, is_level, pairs, rows)
 
@@ -80,18 +79,23 @@ def _phase_rows(scene: Scene) -> list[list[str]]:
 
 
 def _told_pairs(scene: Scene, row_of: dict[str, str]) -> list[tuple[str, str]]:
-    """For a box that others of its phase name in words: the box, and the first of those."""
+    """For what is read without an edge in its own phase: a box, and the first of its readers; of
+    the boxes that one reads so, the last. More pairs would only fill the picture.
+    """
     box_of = {i: box for box, members in scene.boxes.items() for i in members}
     turn = {box: number for number, box in enumerate(scene.boxes)}
-    heads: dict[str, list[str]] = defaultdict(list)
-    for head, uses in scene.told.items():
-        for use in uses:
-            tail = box_of[use.source]
-            phase = scene.places[head][0]
-            if tail != head and phase == scene.places[tail][0] != _BACKWARD:
-                heads[tail].append(head)
     turn |= {box: turn[row] for box, row in row_of.items()}
-    return [(tail, min(found, key=turn.__getitem__)) for tail, found in heads.items()]
+    first: dict[str, str] = {}
+    for head, uses in scene.told.items():
+        for tail in dict.fromkeys(box_of[use.source] for use in uses if use.source in box_of):
+            phase = scene.places[head][0]
+            upward = scene.is_mirrored and phase == _BACKWARD
+            if tail != head and phase == scene.places[tail][0] and not upward:
+                first[tail] = min(first.get(tail, head), head, key=turn.__getitem__)
+    last: dict[str, str] = {}
+    for tail, head in first.items():
+        last[head] = max(last.get(head, tail), tail, key=turn.__getitem__)
+    return [(tail, head) for head, tail in last.items()]
 
 
 def without_cycles(

@@ -11,14 +11,16 @@ Path = tuple[str, ...]
 
 UPDATE = "update"
 PHASES = ("forward", "backward", UPDATE)
+_MAX_FOREIGN = 3
 _CALL = re.compile(r" \(\d+\)$")
 
 
 def places(units: Sequence[Unit]) -> list[Path]:
     """The place of every unit. Phases count where there are several.
 
-    A leaf that was recorded under no module stands with those who read it, the first phase's
-    readers if there are several phases: weights stand in the layer that uses them. What updates
+    A leaf that was recorded under no module, and what was not recorded at all, stands with those
+    who read it, the first phase's readers if there are several phases: weights stand in the layer
+    that uses them. What updates
     the weights of one module, or of several in one, stands under the optimizer and there under
     that module. What is inside of an opened node stands in a frame of its own.
     """
@@ -26,7 +28,7 @@ def places(units: Sequence[Unit]) -> list[Path]:
     has_phases = len({origin.phase for origin in origins if origin is not None}) > 1
     readers = readers_of(units)
     paths: list[Path] = []
-    free: list[int] = []  # leaves that were recorded under no module
+    free: list[int] = []  # what stands with its readers
     for i, unit in enumerate(units):
         origin = unit.owner.origin
         path: Path = ("",)
@@ -37,10 +39,15 @@ def places(units: Sequence[Unit]) -> list[Path]:
             if len(path) == 1:
                 free.append(i)
             path = path if len(path) > 1 else ("",)
+        elif origin is None:
+            free.append(i)
         paths.append(path)
-    _place_leaves(free, readers, paths)
+    leaves = [i for i in free if not _is_op(units[i])]
+    _place_with_readers(free, readers, paths)
+    _move_out(units, paths)
+    _place_with_readers(leaves, readers, paths)
     _find_owners(units, readers, paths)
-    _place_leaves(free, readers, paths)
+    _place_with_readers(leaves, readers, paths)
     return [(*path, *unit.opened) for path, unit in zip(paths, units, strict=True)]
 
 
@@ -97,12 +104,34 @@ def is_state(unit: Unit, path: Path) -> bool:
     return unit.node.op is INPUT and name_inside(unit, path) is not None
 
 
-def _place_leaves(leaves: Iterable[int], readers: list[list[int]], paths: list[Path]) -> None:
-    for leaf in leaves:
-        read_at = [paths[i] for i in readers[leaf]]
+def _place_with_readers(
+    free: Sequence[int], readers: Sequence[Sequence[int]], paths: list[Path]
+) -> None:
+    for i in reversed(free):
+        read_at = [paths[reader] for reader in readers[i]]
         if read_at:
             first = min((path[0] for path in read_at), key=phase_order)
-            paths[leaf] = common(path for path in read_at if path[0] == first)
+            paths[i] = common(path for path in read_at if path[0] == first)
+
+
+def _move_out(units: Sequence[Unit], paths: list[Path]) -> None:
+    """Put what reads from many modules besides its own into the module around all of them, and what
+    reads that, up to the views of it. So is what one pass made of the same op of many modules.
+    """
+    moved: set[int] = set()
+    modules = {path for path, unit in zip(paths, units, strict=True) if _is_op(unit)}
+    for i, unit in enumerate(units):
+        if len(paths[i]) == 1 or not _is_op(unit) or unit.node.op.has(Trait.VIEW):
+            continue
+        phase = paths[i][0]
+        read = {paths[x] for x in unit.operands if _is_op(units[x]) and paths[x][0] == phase}
+        for x in unit.operands:
+            name = units[x].node.attrs.get("name") if units[x].node.op is INPUT else None
+            read |= {(phase, *str(name or "").split(".")[:-1])} & modules
+        foreign = [path for path in read if path[: len(paths[i])] != paths[i]]
+        if len(foreign) > _MAX_FOREIGN or any(x in moved for x in unit.operands):
+            paths[i] = common([paths[i], *read])
+            moved.add(i)
 
 
 def _find_owners(

@@ -2,7 +2,8 @@
 
 Every operand of every op is in the scene in one of these ways: as a use that an edge carries, as a
 literal that its reader's label spells out, as a use that a box names in words, or because operand
-and reader share a box. Views are folded into the uses that look through them.
+and reader share a box. Views are folded into the uses that look through them, and views that are
+outputs and nothing else into what they look at, where these are many.
 """
 
 from collections import defaultdict
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from needle_ir.ir import CONSTANT, Node, Place, Trait
+from needle_ir.ir import CONSTANT, INPUT, Node, Place, Trait
 from needle_ir.viz.change import Mark
 from needle_ir.viz.collapse import Grouping, grouping_of
 from needle_ir.viz.places import PHASES, Path, readers_of
@@ -20,6 +21,8 @@ from needle_ir.viz.units import LEAVES, Unit, Units, units_of
 _MAX_LITERALS = 4
 _MAX_VIEWS = 4
 _MAX_READERS = 6
+_MAX_OPERANDS = 8
+_MAX_OUTPUT_VIEWS = 3
 
 
 class Use(NamedTuple):
@@ -52,7 +55,8 @@ class Scene:
     collapse a module. `stand_ins` are the small names drawn for a unit near one of its readers,
     `places` the frame of both. `literals` are the constants that a unit's label spells out, by
     position. `told` are the uses that a box names in words, `inside` those with both ends in one
-    box. `roles` say what else a unit is: `output 0`, `effect 0`, `unused`.
+    box. `handed` are the views of a unit that are outputs and are not drawn. `roles` say what else
+    a unit is: `output 0`, `effect 0`, `unused`.
 
     `is_mirrored` where the phases stand side by side, each module's forward pass beside its
     backward pass and its update; there, edges between phases are drawn.
@@ -69,6 +73,7 @@ class Scene:
     literals: dict[int, dict[int, Use]]
     told: dict[str, list[Use]]
     inside: list[Use]
+    handed: dict[int, list[Use]]
     roles: dict[int, list[str]]
     is_mirrored: bool
 
@@ -86,7 +91,8 @@ def scene_of(subject: Subject, level: Level, collapse: Sequence[str] | None = No
 
     An edge from phase to phase, and an edge from a unit that many boxes read, starts at a
     stand-in: such edges would run across the whole picture and pull its parts out of their order.
-    A box that collapses a module names in words what it would have a stand-in for.
+    A box that collapses a module names in words what it would have a stand-in for, and every box
+    that reads from many others, or many inputs, names these.
     """
     units = units_of(subject.graph, level, subject.change)
     if subject.change is None and collapse is None:
@@ -114,16 +120,19 @@ class _Builder:
         self.stand_ins: dict[str, int] = {}
         self.told: dict[str, list[Use]] = defaultdict(list)
         self.inside: list[Use] = []
+        self.handed: dict[int, list[Use]] = defaultdict(list)
         phases = {path[0] for path in grouping.places}
         self.is_mirrored = level == "module" and phases.issuperset(PHASES[:2])
 
     def scene(self) -> Scene:
         self.kept_lost = {operand for operand, _, _ in self.units.lost}
+        self.output_views = self._find_output_views()
         self.sources = self._fold_views()
         uses = self._uses()
         self._fold_constants(uses)
         self._make_boxes(uses)
         self._connect(uses)
+        self._drop_told_inputs(uses)
         return Scene(
             units=self.units,
             boxes=self.boxes,
@@ -136,30 +145,50 @@ class _Builder:
             literals=dict(self.literals),
             told=dict(self.told),
             inside=self.inside,
+            handed=dict(self.handed),
             roles=self.roles,
             is_mirrored=self.is_mirrored,
         )
+
+    def _find_output_views(self) -> set[int]:
+        """Views that are outputs and have no other role, where one unit has many of them."""
+        result: set[int] = set()
+        for readers in self.readers:
+            found = [
+                i
+                for i in readers
+                if i in self.roles
+                and all(role.startswith("output") for role in self.roles[i])
+                and self._is_plain_view(i)
+            ]
+            result.update(found if len(found) > _MAX_OUTPUT_VIEWS else ())
+        return result
 
     def _fold_views(self) -> list[tuple[int, tuple[int, ...]]]:
         """For every unit, what reads of it go back to, and the views in between."""
         sources: list[tuple[int, tuple[int, ...]]] = []
         for i, unit in enumerate(self.all):
             source, via = i, tuple[int, ...]()
-            if self._is_foldable(i, unit):
+            is_read = i not in self.roles and bool(self.readers[i])
+            if i in self.output_views or (is_read and self._is_plain_view(i)):
                 source, via = sources[unit.operands[0]]
-            folds = source != i and len(via) < _MAX_VIEWS
-            sources.append((source, (*via, i)) if folds else (i, ()))
+            if source == i or len(via) >= _MAX_VIEWS:
+                sources.append((i, ()))
+                continue
+            sources.append((source, (*via, i)))
+            if i in self.output_views:
+                self.handed[source].append(Use(source, via, i, 0))
         return sources
 
-    def _is_foldable(self, i: int, unit: Unit) -> bool:
+    def _is_plain_view(self, i: int) -> bool:
+        """Whether a unit looks at one operand, and there is nothing else to say of it."""
+        unit = self.all[i]
         return (
             unit.node.op.has(Trait.VIEW)
             and len(unit.operands) == 1
             and unit.mark is None
-            and i not in self.roles
             and i not in self.kept_lost
             and unit.owner not in self.working
-            and bool(self.readers[i])
         )
 
     def _uses(self) -> list[Use]:
@@ -201,9 +230,16 @@ class _Builder:
             for group, unit, own in zip(self.grouping.groups, self.all, is_own, strict=True)
             if own and unit.node.op not in LEAVES
         }
+        readers: dict[int, set[Path | None]] = defaultdict(set)
+        places = self.grouping.places
+        for use in uses:
+            if places[use.source][0] == places[use.reader][0]:
+                readers[use.source].add(self.grouping.groups[use.reader])
         ids: dict[Path, str] = {}
         for i, unit in enumerate(self.all):
             group = self.grouping.groups[i]
+            if group is None and len(readers[i]) == 1 and _is_state(unit):
+                (group,) = readers[i]
             if not is_own[i] or (i in spelled and i not in drawn):
                 continue
             box = unit.id
@@ -212,12 +248,13 @@ class _Builder:
                 self.groups[box] = group
             self.box_of[i] = box
             self.boxes.setdefault(box, []).append(i)
-            self.places[box] = self.grouping.places[i]
+            self.places[box] = self.grouping.places[i] if box == unit.id else self.groups[box][:-1]
 
     def _connect(self, uses: list[Use]) -> None:
         between: dict[tuple[str, str], list[Use]] = defaultdict(list)
         order: list[tuple[str, str]] = []
         popular = self._popular(uses)
+        self._find_hubs(uses)
         drawn: dict[int, int] = defaultdict(int)
         for use in uses:
             drawn[use.reader] += not self._is_spelled(use) and use not in self.lost
@@ -228,7 +265,9 @@ class _Builder:
                 continue
             node = self.all[use.reader].node
             ordered = drawn[use.reader] > 1 and not node.op.has(Trait.COMMUTATIVE)
-            if self._is_far(use, tail, head, popular):
+            if (self._is_input(tail), head) in self.hubs:
+                self.told[head].append(use)
+            elif self._is_far(use, tail, head, popular):
                 if head in self.groups:
                     self.told[head].append(use)
                     continue
@@ -255,6 +294,34 @@ class _Builder:
                 readers[use.source].add(head)
         return {i for i, boxes in readers.items() if len(boxes) > _MAX_READERS}
 
+    def _find_hubs(self, uses: list[Use]) -> None:
+        """The boxes that read too many inputs for edges, or from too many other boxes."""
+        tails: dict[tuple[bool, str], set[str]] = defaultdict(set)
+        for use in uses:
+            tail, head = self._ends(use)
+            if tail != head:
+                tails[self._is_input(tail), head].add(tail)
+        self.hubs = {key for key, found in tails.items() if len(found) > _MAX_OPERANDS}
+
+    def _is_input(self, box: str) -> bool:
+        return box not in self.groups and self.all[self.boxes[box][0]].node.op in LEAVES
+
+    def _drop_told_inputs(self, uses: list[Use]) -> None:
+        """Inputs that are named in words wherever they are read are not drawn."""
+        read = {use.source for use in uses} - self.roles.keys()
+        needed = {use.source for use in [*self.inside, *(u for e in self.edges for u in e.uses)]}
+        needed |= {
+            use.source
+            for head, found in self.told.items()
+            if (True, head) not in self.hubs
+            for use in found
+        }
+        for i in read - needed:
+            box = self.box_of[i]
+            if box is not None and self._is_input(box):
+                del self.boxes[box], self.places[box]
+                self.box_of[i] = None
+
     def _is_spelled(self, use: Use) -> bool:
         return self.literals.get(use.reader, {}).get(use.position) == use
 
@@ -270,6 +337,11 @@ class _Builder:
         if self.places[tail][0] == self.places[head][0]:
             return False
         return not self.is_mirrored or self.all[use.source].node.op in LEAVES
+
+
+def _is_state(unit: Unit) -> bool:
+    """Whether a unit is an input that a module or an optimizer keeps, by the dots in its name."""
+    return unit.node.op is INPUT and "." in (unit.node.attrs.get("name") or "")
 
 
 def _working(subject: Subject) -> set[Node]:

@@ -19,37 +19,48 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 @runtime_checkable
-class Profile(Protocol):
-    """Measured times: the graph that ran, and the seconds of its nodes, summed over all runs."""
+class Timed(Protocol):
+    """Measured times, such as `needle_ir.profile` gives: a graph that ran, and how long its nodes
+    took.
+    """
 
     @property
     def graph(self) -> Graph:
-        """The graph whose nodes were measured."""
+        """The graph to draw."""
 
-    @property
-    def seconds(self) -> Mapping[Node, float]:
-        """The seconds of each node that was measured. Nodes without a kernel have none."""
+    def node_seconds(self) -> Mapping[Node, float]:
+        """The seconds of each node that was measured, summed over all runs. Nodes without a kernel
+        have none. There may be nodes of other graphs.
+        """
 
 
 @dataclass(frozen=True)
 class Heat:
-    """A profile made of a graph and a mapping from its nodes to seconds."""
+    """A graph and the seconds of its nodes, as something to draw."""
 
     graph: Graph
     seconds: Mapping[Node, float]
 
+    def node_seconds(self) -> Mapping[Node, float]:
+        """The seconds as they were given."""
+        return self.seconds
 
-Drawable = Graph | Plan | Change | Profile
+
+Drawable = Graph | Plan | Change | Timed
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Something to draw, taken apart: the graph, and what there is to tell of its nodes."""
+    """Something to draw, taken apart: the graph, and what there is to tell of its nodes.
+
+    `seconds` are of nodes of the graph, `elsewhere` the seconds of all others.
+    """
 
     graph: Graph
     change: Change | None = None
     plan: Plan | None = None
     seconds: Mapping[Node, float] | None = None
+    elsewhere: float = 0.0
 
     @property
     def level(self) -> Level:
@@ -60,8 +71,8 @@ class Subject:
 def subject_of(drawable: Drawable) -> Subject:
     """`drawable`, taken apart.
 
-    Raises TypeError for what can not be drawn, ValueError for a profile of another graph or with
-    a time that is no number of seconds.
+    Raises TypeError for what can not be drawn, ValueError for times of another graph alone, or for
+    one that is no number of seconds.
     """
     if isinstance(drawable, Graph):
         return Subject(drawable)
@@ -69,12 +80,11 @@ def subject_of(drawable: Drawable) -> Subject:
         return Subject(drawable.graph, plan=drawable)
     if isinstance(drawable, Change):
         return Subject(drawable.after, change=drawable)
-    if isinstance(drawable, Profile):
-        _check_seconds(drawable.graph, drawable.seconds)
-        return Subject(drawable.graph, seconds=drawable.seconds)
+    if isinstance(drawable, Timed):
+        return _with_times(drawable.graph, drawable.node_seconds())
     raise TypeError(
-        f"{type(drawable).__name__} can not be drawn; expected a Graph, a Plan, a Change, or a "
-        "profile with `graph` and `seconds`"
+        f"{type(drawable).__name__} can not be drawn; expected a Graph, a Plan, a Change, or times "
+        "with `graph` and `node_seconds()`"
     )
 
 
@@ -85,10 +95,13 @@ def check_level(level: Level) -> Level:
     return level
 
 
-def _check_seconds(graph: Graph, seconds: Mapping[Node, float]) -> None:
-    nodes = frozenset(graph.nodes)
+def _with_times(graph: Graph, seconds: Mapping[Node, float]) -> Subject:
     for node, value in seconds.items():
-        if node not in nodes:
-            raise ValueError(f"the profile has a time for {node!r}, which is not in its graph")
         if not 0 <= value < float("inf"):
-            raise ValueError(f"the profile has {value} s for {node!r}; expected 0 or more")
+            raise ValueError(f"the time of {node!r} is {value} s; expected 0 or more")
+    nodes = frozenset(graph.nodes)
+    own = {node: value for node, value in seconds.items() if node in nodes}
+    if seconds and not own:
+        raise ValueError(f"none of the {len(seconds)} nodes that have times is in {graph!r}")
+    elsewhere = sum(value for node, value in seconds.items() if node not in nodes)
+    return Subject(graph, seconds=own, elsewhere=elsewhere)

@@ -8,7 +8,8 @@ from itertools import pairwise
 from needle_ir.viz.clusters import clusters
 from needle_ir.viz.drawing import Arrow, Box, Drawing, LegendCell, Line, Span, small
 from needle_ir.viz.label import printable
-from needle_ir.viz.layered import Area, Placement, Point, line_height, line_width, place
+from needle_ir.viz.layered import Area, Placement, line_height, line_width, place
+from needle_ir.viz.layers import Point
 from needle_ir.viz.style import (
     BACKGROUND,
     EDGE_SIZE,

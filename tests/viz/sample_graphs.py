@@ -140,7 +140,7 @@ OPS = {
 }
 MODULES = ["", "a", "a.b", "a.b.0", "a.b.10", "a.b.2", "c", "c.a.b"]
 ROWS = st.tuples(
-    st.sampled_from(["input", "scalar", "table", "fused", "op", "op", "op", "op", "op", "op"]),
+    st.sampled_from(["input", "scalar", "table", "fused", "pack", *["op"] * 6]),
     st.lists(st.integers(0, 30), max_size=5),
     st.integers(0, 7),
     st.sampled_from(MODULES),
@@ -156,7 +156,11 @@ def build(recipe):
     for kind, picks, choice, module, phase, is_output in recipe:
         operands = [made[pick % len(made)] for pick in picks]
         operands = [x if x.shape == TYPE.shape else made[0] for x in operands]
-        if kind == "fused" and operands:
+        if kind == "pack":
+            many = [x for x in made if x.shape == TYPE.shape][-12:]
+            made.append(node(CONCAT, *many, module=module, phase=phase))
+            outputs += [node(TRANSPOSE, made[-1], part=part, phase=phase) for part in range(choice)]
+        elif kind == "fused" and operands:
             made.append(fused(*operands, module=module, phase=phase))
         elif kind in ("op", "fused"):
             ops = OPS[len(operands)]

@@ -86,7 +86,8 @@ def accounted(scene):
     literals = [use for found in scene.literals.values() for use in found.values()]
     told = [use for uses in scene.told.values() for use in uses]
     drawn = [use for edge in scene.edges for use in edge.uses]
-    uses = [*literals, *told, *drawn, *scene.inside]
+    handed = [use for uses in scene.handed.values() for use in uses]
+    uses = [*literals, *told, *drawn, *scene.inside, *handed]
     assert len(set(uses)) == len(uses), "a use is accounted for twice"
     ids = [unit.id for unit in scene.units.all]
     found = Counter()
@@ -100,28 +101,39 @@ def assert_accounts_for(graph, level="composite", collapse=()):
     scene = scene_of(subject_of(graph), level, collapse)
     found = accounted(scene)
     wanted = edges_of(graph, BODIES[level])
-    folded = {scene.unit(i).id for edge in scene.edges for use in edge.uses for i in use.via}
-    folded |= {scene.unit(i).id for uses in scene.told.values() for use in uses for i in use.via}
-    folded |= {scene.unit(i).id for use in scene.inside for i in use.via}
     literals = [use for x in scene.literals.values() for use in x.values()]
-    folded |= {scene.unit(i).id for use in literals for i in use.via}
+    told = [use for uses in scene.told.values() for use in uses]
+    handed = [use for uses in scene.handed.values() for use in uses]
+    drawn = [use for edge in scene.edges for use in edge.uses]
+    folded = {i for use in [*literals, *told, *handed, *drawn, *scene.inside] for i in use.via}
+    folded |= {use.reader for use in handed}
+    folded = {scene.unit(i).id for i in folded}
     assert found.keys() == wanted.keys()
     assert {e: n for e, n in found.items() if e[1] not in folded} == {
         e: n for e, n in wanted.items() if e[1] not in folded
     }
-    assert_boxes_hold_all(scene, folded, literals)
+    assert_boxes_hold_all(scene, folded, literals, told)
+    for use in handed:
+        assert all(role.startswith("output") for role in scene.roles[use.reader])
     assert_text_shows(scene, DotText(to_dot(graph, level=level, collapse=collapse)))
 
 
-def assert_boxes_hold_all(scene, folded, literals):
+def assert_boxes_hold_all(scene, folded, literals, told):
     held = Counter(i for members in scene.boxes.values() for i in members)
     assert set(held.values()) <= {1}
-    spelled = {use.source for use in literals}
+    spelled, named = {use.source for use in literals}, {use.source for use in told}
+    handed = {use.reader for uses in scene.handed.values() for use in uses}
     for i, unit in enumerate(scene.units.all):
-        if i not in held:
-            assert unit.id in folded or i in spelled
-            assert i not in scene.roles
-            assert unit.node.op.has(Trait.VIEW) or unit.node.op.name == "constant"
+        if i in held:
+            continue
+        assert i not in scene.roles or i in handed
+        if unit.node.op.name == "input":
+            assert i in named
+        elif unit.node.op.name == "constant":
+            assert i in spelled or i in named
+        else:
+            assert unit.id in folded
+            assert unit.node.op.has(Trait.VIEW)
 
 
 def assert_text_shows(scene, text):

@@ -2,7 +2,6 @@
 
 import re
 from itertools import combinations
-from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 import needle_ir as ndl
 from needle_ir.ir import Graph, Place
 from needle_ir.passes import make_plan
-from needle_ir.viz import Heat, Profile, to_dot
+from needle_ir.viz import Heat, Timed, to_dot
 from needle_ir.viz.annotate import held_before
 from needle_ir.viz.scale import (
     arena_colour,
@@ -170,28 +169,53 @@ def test_an_opened_kernel_has_its_step_on_its_frame():
     assert text.frames["n1_2"] == ["fused %0 · step 0 · arena 0‥8"]
 
 
-def test_any_object_with_a_graph_and_seconds_is_a_profile():
+def test_any_object_with_a_graph_and_times_can_be_drawn():
     class Measured:
         graph = heated().graph
-        seconds = MappingProxyType({})
 
-    assert isinstance(Measured(), Profile)
-    assert not isinstance(heated().graph, Profile)
+        def node_seconds(self):
+            return {}
+
+    assert isinstance(Measured(), Timed)
+    assert not isinstance(heated().graph, Timed)
     text = DotText(to_dot(Measured()))
     assert text.heading()[2] == "0 µs in 0 measured nodes"
+
+
+def test_a_profile_can_be_drawn():
+    x = ndl.Tensor(np.ones((50, 50), np.float32))
+    with ndl.profile(show=False) as profile:
+        ndl.exp(x @ x).sum().item()
+        (x + 1.0).sum().item()
+    text = DotText(to_dot(profile))
+    assert any("matmul" in lines[0] for lines in text.labels.values())
+    assert any(line.endswith(" %") for lines in text.labels.values() for line in lines)
+    assert " in other graphs" in text.heading()[2]
+    with ndl.profile(show=False) as nothing:
+        pass
+    with pytest.raises(ValueError, match="nothing ran while the profile was taken"):
+        to_dot(nothing)
 
 
 @pytest.mark.parametrize("value", [-1e-9, float("nan"), float("inf")])
 def test_a_time_that_is_none_is_refused(value):
     x = leaf("x", 2)
     graph = Graph([x], [node(EXP, x)])
-    with pytest.raises(ValueError, match=r"s for <exp\(f32\[2\]\).*>; expected 0 or more"):
+    with pytest.raises(ValueError, match=r"time of <exp\(f32\[2\]\).*> is .* s; expected 0"):
         to_dot(Heat(graph, {graph.nodes[1]: value}))
 
 
-def test_a_profile_of_another_graph_is_refused():
+def test_times_of_other_graphs_are_told():
+    heat = heated()
+    other = node(SUM, leaf("y", 2))
+    text = DotText(to_dot(Heat(heat.graph, {**heat.seconds, other: 0.5})))
+    assert text.heading()[2] == "4 ms in 2 measured nodes; 500 ms in other graphs"
+    assert text.labels["n1"][-1] == "3 ms · 75 %"
+
+
+def test_times_of_another_graph_alone_are_refused():
     x = leaf("x", 2)
-    with pytest.raises(ValueError, match=r"has a time for <sum.* is not in its graph"):
+    with pytest.raises(ValueError, match="none of the 1 nodes that have times is in <Graph"):
         to_dot(Heat(Graph([x], [node(EXP, x)]), {node(SUM, x): 1.0}))
 
 

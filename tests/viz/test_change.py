@@ -28,6 +28,7 @@ from tests.viz.sample_graphs import (
     scalar,
     table,
 )
+from tests.viz.test_accounting import accounted
 
 
 def ops(nodes):
@@ -200,16 +201,8 @@ def test_the_edges_of_both_graphs_are_accounted_for(first, second, level):
     for old, new in change.kept.items():
         went = {(image[x], new, at) for at, x in enumerate(old.inputs)}
         wanted |= {edge for edge in went if edge[0] not in new.inputs}
-    nodes = [unit.node for unit in scene.units.all]
-    literals = [use for found in scene.literals.values() for use in found.values()]
-    told = [use for uses in scene.told.values() for use in uses]
-    found = set()
-    for use in [*literals, *told, *scene.inside, *[u for e in scene.edges for u in e.uses]]:
-        stops = [use.source, *use.via, use.reader]
-        positions = [0] * len(use.via) + [use.position]
-        for operand, reader, at in zip(stops[:-1], stops[1:], positions, strict=True):
-            found.add((nodes[operand], nodes[reader], at))
-    assert found == wanted
+    ids = {unit.id: unit.node for unit in scene.units.all}
+    assert {(ids[x], ids[reader], at) for x, reader, at in accounted(scene)} == wanted
 
 
 @pytest.mark.parametrize("level", LEVELS)
