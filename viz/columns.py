@@ -51,21 +51,31 @@ def columns(
 ) -> Iterator[tuple[str, str]]:
     """Pairs of ids, the second to stand below the first, that put parts into columns.
 
-    A frame that holds whole parts is filled first, then put as one block beside its siblings. The
-    phases stand side by side, so none needs to be wide where it can be as high as the highest. As
-    each pair is of two parts, and blocks keep their order, the pairs
-    make no cycle with the edges.
+    A frame that holds whole parts and nothing else is filled first, then put as one block beside
+    its siblings. Where it holds pieces of other parts too, the whole ones stand below the first of
+    these. The phases stand side by side, so none needs to be wide where it can be as high as the
+    highest. As each pair is of two parts, and blocks keep their order, the pairs make no cycle
+    with the edges.
     """
     blocks: dict[Path, list[_Block]] = defaultdict(list)
+    shared: dict[Path, str] = {}  # the first piece in each such frame
     for part in parts:
-        frame = common(places[i] for i in part)
-        blocks[frame or ("",)].append(_block_of(part, operands, depth))
+        frame = common(places[i] for i in part) or ("",)
+        blocks[frame].append(_block_of(part, operands, depth))
+        for i in part:
+            for length in range(len(frame) + 1, len(places[i]) + 1):
+                path = places[i][:length]
+                shared[path] = min(shared.get(path, i), i, key=depth.__getitem__)
     highest = max((block.height for found in blocks.values() for block in found), default=1)
     inside = {path[:length] for path in blocks for length in range(1, len(path))}
     for path in sorted({*blocks, *inside}, key=lambda path: (-len(path), path)):
-        block = yield from _fill(blocks.pop(path), highest)
-        if len(path) > 1:
-            blocks[path[:-1]].append(block)
+        found = blocks.pop(path, [])
+        if path in shared:
+            yield from ((shared[path], i) for block in found for i in block.tops)
+        elif found:
+            block = yield from _fill(found, highest)
+            if len(path) > 1:
+                blocks[path[:-1]].append(block)
 
 
 def _block_of(part: Sequence[str], operands: Neighbours, depth: Mapping[str, int]) -> _Block:

@@ -265,7 +265,7 @@ class _Builder:
                 continue
             node = self.all[use.reader].node
             ordered = drawn[use.reader] > 1 and not node.op.has(Trait.COMMUTATIVE)
-            if (self._is_input(tail), head) in self.hubs:
+            if (self._is_leaf(use.source), head) in self.hubs:
                 self.told[head].append(use)
             elif self._is_far(use, tail, head, popular):
                 if head in self.groups:
@@ -295,16 +295,17 @@ class _Builder:
         return {i for i, boxes in readers.items() if len(boxes) > _MAX_READERS}
 
     def _find_hubs(self, uses: list[Use]) -> None:
-        """The boxes that read too many inputs for edges, or from too many other boxes."""
-        tails: dict[tuple[bool, str], set[str]] = defaultdict(set)
+        """The boxes that read too many leaves for edges, or from too many other boxes."""
+        read: dict[tuple[bool, str], set[str]] = defaultdict(set)
         for use in uses:
             tail, head = self._ends(use)
             if tail != head:
-                tails[self._is_input(tail), head].add(tail)
-        self.hubs = {key for key, found in tails.items() if len(found) > _MAX_OPERANDS}
+                is_leaf = self._is_leaf(use.source)
+                read[is_leaf, head].add(self.all[use.source].id if is_leaf else tail)
+        self.hubs = {key for key, found in read.items() if len(found) > _MAX_OPERANDS}
 
-    def _is_input(self, box: str) -> bool:
-        return box not in self.groups and self.all[self.boxes[box][0]].node.op in LEAVES
+    def _is_leaf(self, i: int) -> bool:
+        return self.all[i].node.op in LEAVES
 
     def _drop_told_inputs(self, uses: list[Use]) -> None:
         """Inputs that are named in words wherever they are read are not drawn."""
@@ -318,7 +319,7 @@ class _Builder:
         }
         for i in read - needed:
             box = self.box_of[i]
-            if box is not None and self._is_input(box):
+            if box is not None and box not in self.groups and self._is_leaf(i):
                 del self.boxes[box], self.places[box]
                 self.box_of[i] = None
 
@@ -336,7 +337,7 @@ class _Builder:
             return True
         if self.places[tail][0] == self.places[head][0]:
             return False
-        return not self.is_mirrored or self.all[use.source].node.op in LEAVES
+        return not self.is_mirrored or self._is_leaf(use.source)
 
 
 def _is_state(unit: Unit) -> bool:
