@@ -284,7 +284,9 @@ class _Builder:
         self.edges += [Edge(*ends, tuple(between[ends]), ordered=False) for ends in order]
 
     def _popular(self, uses: list[Use]) -> set[int]:
-        """The units that too many boxes of their own phase read for edges."""
+        """The units that too many boxes of their own phase read for edges: of several modules, or
+        very many of one or two.
+        """
         readers: dict[int, set[str]] = defaultdict(set)
         for use in uses:
             tail, head = self._ends(use)
@@ -292,7 +294,18 @@ class _Builder:
                 continue
             if self.is_mirrored or self.places[tail][0] == self.places[head][0]:
                 readers[use.source].add(head)
-        return {i for i, boxes in readers.items() if len(boxes) > _MAX_READERS}
+        return {
+            i
+            for i, boxes in readers.items()
+            if len(boxes) > _MAX_READERS
+            and (len(boxes) > 2 * _MAX_READERS or len({*map(self._module, boxes)}) > 2)
+        }
+
+    def _module(self, box: str) -> Path:
+        """The module that a box stands in, without what was opened in it."""
+        unit = self.all[self.boxes[box][0]]
+        place = self.places[box]
+        return place if box in self.groups else place[: len(place) - len(unit.opened)]
 
     def _find_hubs(self, uses: list[Use]) -> None:
         """The boxes that read too many leaves for edges, or from too many other boxes."""
