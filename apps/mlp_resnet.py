@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -24,6 +25,12 @@ from rich.table import Table
 import needle_ir as ndl
 from needle_ir import nn
 from needle_ir.data import DataLoader, MNISTDataset, digits_files, mnist_files
+from needle_ir.plots import (
+    PlotsMissingError,
+    save_confusion_matrix,
+    save_curves,
+    save_worst_mistakes,
+)
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm1d}
 CLASSES = 10
@@ -137,6 +144,21 @@ def epoch(
     return wrong / samples, total_loss / samples
 
 
+def predict(
+    dataloader: DataLoader, model: nn.Module
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The predicted class and the loss of every sample in turn, each (n,)."""
+    model.eval()
+    predicted, losses = [], []
+    with ndl.no_grad():
+        for images, labels in dataloader:
+            logits = model(images.reshape(images.shape[0], -1))
+            chosen = logits.numpy()[np.arange(len(logits)), labels.numpy()]
+            losses.append(ndl.logsumexp(logits, axes=1).numpy() - chosen)
+            predicted.append(logits.numpy().argmax(axis=1))
+    return np.concatenate(predicted), np.concatenate(losses)
+
+
 class Metrics(NamedTuple):
     """What an epoch of training measured."""
 
@@ -145,6 +167,13 @@ class Metrics(NamedTuple):
     train_loss: float
     test_error: float
     test_loss: float
+
+
+class Trained(NamedTuple):
+    """A trained model, and the metrics of every epoch of its training."""
+
+    model: nn.Module
+    history: list[Metrics]
 
 
 def train(
@@ -159,8 +188,8 @@ def train(
     seed_each_epoch: bool = False,
     dump_graphs: Path | None = None,
     console: Console | None = None,
-) -> list[Metrics]:
-    """Train a model and return the metrics of every epoch. Progress is shown on `console`.
+) -> Trained:
+    """Train a model. Progress is shown on `console`.
 
     NumPy is seeded once; with `seed_each_epoch` again at every pass, as the course does it: then
     every epoch has the same order of samples and the same dropout masks.
@@ -184,7 +213,7 @@ def train(
             trained = epoch(train_loader, model, opt, seed=epoch_seed, on_batch=advance)
             tested = epoch(test_loader, model, seed=epoch_seed, on_batch=advance)
             history.append(Metrics(number, *trained, *tested))
-    return history
+    return Trained(model, history)
 
 
 def train_mnist(
@@ -208,7 +237,7 @@ def train_mnist(
         epochs=epochs,
         batch_size=batch_size,
         seed_each_epoch=True,
-    )[-1]
+    ).history[-1]
     return last.train_error, last.train_loss, last.test_error, last.test_loss
 
 
@@ -224,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _, rows, columns, _ = train_set.images.shape
     make_optimizer = OPTIMIZERS[options.optimizer]
     console = Console()
-    history = train(
+    model, history = train(
         train_set,
         test_set,
         lambda: MLPResNet(
@@ -248,6 +277,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = options.out / "metrics.csv"
         _write_csv(path, history)
         print(f"wrote {path}")
+        try:
+            for path in _draw(options.out, model, history, test_set):
+                print(f"wrote {path}")
+        except PlotsMissingError as error:
+            print(f"{parser.prog}: no pictures in {options.out}: {error}", file=sys.stderr)
     print(f"test accuracy {100 * (1 - history[-1].test_error):.2f}%")
     return 0
 
@@ -302,6 +336,21 @@ def _write_csv(path: Path, history: Sequence[Metrics]) -> None:
     os.replace(name, path)
 
 
+def _draw(
+    folder: Path, model: nn.Module, history: Sequence[Metrics], test_set: MNISTDataset
+) -> list[Path]:
+    """Draw the training, and what the model takes the test images for. Returns the files."""
+    panels = {
+        name: {part: [getattr(m, f"{part}_{name}") for m in history] for part in ("train", "test")}
+        for name in ("loss", "error")
+    }
+    paths = save_curves(folder, panels)
+    predicted, losses = predict(DataLoader(test_set, batch_size=100), model)
+    labels = test_set.labels
+    paths += save_confusion_matrix(folder, labels, predicted, CLASSES)
+    return paths + save_worst_mistakes(folder, test_set.images, labels, predicted, losses)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -317,9 +366,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--norm", choices=sorted(NORMS), default="batch", help="normalization")
     add("--dropout", type=_probability, default=0.1, help="probability of zeroing an element")
     add("--optimizer", choices=sorted(OPTIMIZERS), default="adam", help="optimizer")
-    add("--seed", type=_non_negative_int, default=4, help="seed of NumPy's generator")
+    add("--seed", type=_non_negative_int, default=0, help="seed of NumPy's generator")
     add("--dump-graphs", type=Path, metavar="DIR", help="write the training step after each pass")
-    add("--out", type=Path, metavar="DIR", help="write metrics.csv")
+    add("--out", type=Path, metavar="DIR", help="write metrics.csv, and pictures of the training")
     return parser
 
 

@@ -16,6 +16,7 @@ from needle_ir import nn, optim
 from needle_ir.data import write_idx
 
 APP = Path(__file__).resolve().parents[2] / "apps" / "mlp_resnet.py"
+PICTURES = ("curves", "confusion", "mistakes")
 SMALL = ("--hidden-dim", "8", "--blocks", "1")
 
 
@@ -71,7 +72,14 @@ def mnist_like(folder, train=40, test=20, size=28, classes=10):
 def test_a_small_run_on_the_digits(tmp_path):
     process = run("--epochs", "2", "--out", tmp_path / "new" / "out")
     assert process.returncode == 0, process.stderr
-    assert process.stderr == ""
+    pictures = [f"{name}.{end}" for name in PICTURES for end in ("png", "svg")]
+    if importlib.util.find_spec("matplotlib") is None:
+        pictures = []
+        assert re.fullmatch(
+            r"mlp_resnet.py: no pictures in .*needle-ir\[plots\].*\n", process.stderr
+        )
+    else:
+        assert process.stderr == ""
     lines = process.stdout.splitlines()
     last = re.fullmatch(r"test accuracy (\d+\.\d\d)%", lines[-1])
     # Two epochs: far above chance, which is 10%.
@@ -91,9 +99,55 @@ def test_a_small_run_on_the_digits(tmp_path):
         cells = (f"{100 * float(row['train_error']):.2f}%", f"{float(row['test_loss']):.4f}")
         for cell in cells:
             assert cell in process.stdout
-    assert [path.name for path in (tmp_path / "new" / "out").iterdir()] == ["metrics.csv"]
+    written = sorted(path.name for path in (tmp_path / "new" / "out").iterdir())
+    assert written == sorted(["metrics.csv", *pictures])
+    assert lines[-2 - len(pictures)].endswith("metrics.csv")
 
 
+@pytest.fixture
+def no_plots(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_without_matplotlib_the_metrics_are_still_written(main, tmp_path):
+    process = main(*SMALL, "--epochs", "1", "--out", tmp_path)
+    assert process.returncode == 0
+    assert process.stderr == (
+        f"mlp_resnet.py: no pictures in {tmp_path}: matplotlib is not installed; "
+        "pip install 'needle-ir[plots]' installs it\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+    assert process.stdout.splitlines()[-1].startswith("test accuracy ")
+
+
+def test_the_pictures_show_the_run(main, tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra `plots` is not installed")
+    process = main(*SMALL, "--epochs", "2", "--out", tmp_path)
+    assert process.returncode == 0, process.stderr
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    best = min(float(row["test_loss"]) for row in rows)
+    assert f"loss; test at best {best:.4g} " in (tmp_path / "curves.svg").read_text()
+    wrong = round(float(rows[-1]["test_error"]) * 359)
+    assert f"{wrong} of 359 wrong" in (tmp_path / "confusion.svg").read_text()
+    assert f"of {wrong} mistakes" in (tmp_path / "mistakes.svg").read_text()
+
+
+def test_predictions_are_the_classes_and_losses_of_the_model(app):
+    np.random.seed(0)
+    model, data = Probe(), Batches(4, 1)
+    predicted, losses = app.predict(data, model)
+    assert [call[0] for call in model.calls] == [False] * 2
+    weight, bias = model.linear.weight.numpy(), model.linear.bias.numpy()
+    logits = np.concatenate([x.reshape(len(x), 4) for x, _ in data.batches]) @ weight + bias
+    labels = np.concatenate([y for _, y in data.batches])
+    np.testing.assert_array_equal(predicted, logits.argmax(1))
+    wanted = np.log(np.exp(logits).sum(1)) - logits[np.arange(5), labels]
+    np.testing.assert_allclose(losses, wanted, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("no_plots")
 def test_the_seed_decides(main, tmp_path):
     outputs = {}
     for name, seed in (("a", 4), ("b", 4), ("c", 5)):
@@ -126,6 +180,16 @@ def test_it_runs_from_anywhere_and_prints_ascii_where_it_must(tmp_path):
     assert run("--help", PYTHONIOENCODING="ascii").returncode == 0
 
 
+def test_the_default_seed_is_zero(main):
+    printed = {}
+    for name, options in (("default", ()), ("0", ("--seed", 0)), ("4", ("--seed", 4))):
+        process = main(*SMALL, "--epochs", "1", *options)
+        assert process.returncode == 0, process.stderr
+        printed[name] = re.search(r"│ +1 │.*", process.stdout)[0]
+    assert printed["default"] == printed["0"] != printed["4"]
+
+
+@pytest.mark.usefixtures("no_plots")
 def test_dumping_the_graphs_shows_every_pass_and_changes_no_number(main, tmp_path):
     arguments = ("--hidden-dim", "4", "--blocks", "0", "--epochs", "1")
     plain = main(*arguments, "--out", tmp_path / "plain")
@@ -134,7 +198,9 @@ def test_dumping_the_graphs_shows_every_pass_and_changes_no_number(main, tmp_pat
     assert dumped.stdout.splitlines()[-1] == plain.stdout.splitlines()[-1]
     metrics = [(tmp_path / name / "metrics.csv").read_text() for name in ("plain", "dumped")]
     assert metrics[0] == metrics[1]
-    texts = sorted((tmp_path / "graphs").rglob("*.txt"))
+    (folder,) = (tmp_path / "graphs").iterdir()
+    assert folder.name == "00-train_step"
+    texts = sorted(folder.glob("*.txt"))
     assert texts[0].name == "00-recorded.txt"
     assert re.fullmatch(r"\d\d-fuse.txt", texts[-1].name)
     for text in texts:

@@ -237,7 +237,8 @@ def test_train_mnist_has_the_courses_defaults(app, monkeypatch):
     def train(train_set, test_set, make_model, make_optimizer, **options):
         model = make_model()
         seen.update(options, opt=make_optimizer(model), sets=(train_set, test_set), model=model)
-        return [app.Metrics(1, 1.0, 2.0, 3.0, 4.0), app.Metrics(2, 0.1, 0.2, 0.3, 0.4)]
+        history = [app.Metrics(1, 1.0, 2.0, 3.0, 4.0), app.Metrics(2, 0.1, 0.2, 0.3, 0.4)]
+        return app.Trained(model, history)
 
     monkeypatch.setattr(app, "train", train)
     monkeypatch.setattr(app, "mnist_files", lambda folder, train: [folder, train])
