@@ -39,6 +39,7 @@ _ALL = (
     Contender("torch-eager", "PyTorch eager", "torch_step", "eager", "torch"),
     Contender("torch-fused", "PyTorch eager, fused Adam", "torch_step", "fused", "torch"),
     Contender("torch-compile", "PyTorch torch.compile", "torch_step", "compile", "torch"),
-    Contender("jax", "JAX jit, donated", "jax_step", "", "jax"),
+    Contender("jax", "JAX jit", "jax_step", "threefry2x32", "jax"),
+    Contender("jax-rbg", "JAX jit, unsafe_rbg", "jax_step", "unsafe_rbg", "jax"),
 )
 CONTENDERS = {contender.name: contender for contender in _ALL}

@@ -2,7 +2,7 @@
 
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ from benchmarks.processes import AbsentError, FailedError, Process, TimeLimitErr
 
 # A contender that took this long to its first step is started once, and not asked for its memory,
 # which may take as long again.
-LONG_START = 10.0
+LONG_START = 20.0
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,12 @@ class Comparison:
         return name if self.cores == 1 else f"{name}:{self.cores}"
 
 
-def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float | None:
+def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> float:
     """The median of what is measured pair by pair: what slows a round down slows both.
 
-    Lists of unequal lengths are not paired: their medians are divided. None where one is empty.
+    Lists of unequal lengths are not paired: their medians are divided. Raises StatisticsError where
+    one is empty.
     """
-    if not numerator or not denominator:
-        return None
     if len(numerator) == len(denominator):
         pairs = zip(numerator, denominator, strict=True)
         return statistics.median(a / b for a, b in pairs)
@@ -83,7 +82,7 @@ def median_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> fl
 def compare(
     configuration: Configuration,
     cores: int,
-    contenders: Iterable[Contender],
+    contenders: Sequence[Contender],
     settings: Settings,
     say: Callable[[str], None] = lambda text: None,
 ) -> Comparison:

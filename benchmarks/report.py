@@ -49,9 +49,9 @@ def _step_row(outcome: Outcome, base: Outcome) -> tuple[str, ...]:
 
 
 def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    ratio = median_ratio(ours, theirs)
-    if ratio is None:
+    if not ours or not theirs:
         return ""
+    ratio = median_ratio(ours, theirs)
     if len(ours) != len(theirs) or len(ours) < 4:
         return f"{ratio:.2f}"
     low, _, high = statistics.quantiles([a / b for a, b in zip(ours, theirs, strict=True)], n=4)

@@ -14,19 +14,16 @@ if __name__ == "__main__":
     # What is measured is this checkout, not a needle_ir that is installed.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from rich.console import Console
-
 from benchmarks.agreement import check_agreement
 from benchmarks.configurations import CONFIGURATIONS, Configuration
 from benchmarks.contender import CONTENDERS
 from benchmarks.cores import usable_cores
 from benchmarks.measure import Comparison, Settings, compare
 from benchmarks.report import as_json, fact_table, memory_table, preface, step_table
-from benchmarks.tables import markdown, print_tables, replace_section
+from benchmarks.tables import markdown, new_console, print_tables, replace_section
 from benchmarks.targets import target_table
 from needle_ir.viz.atomic import write_text
 
-FILE_WIDTH = 120  # columns, where the output is no terminal
 ALL = (*CONFIGURATIONS, "default:2", "hidden-512:2", "hidden-1000:2")
 
 
@@ -50,9 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limit=options.limit,
         peer_python=options.python or sys.executable,
     )
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=FILE_WIDTH)
+    console = new_console()
     if options.check:
         with console.status("") as status:
             table, agrees = check_agreement(runs, contenders, settings, status.update)

@@ -9,6 +9,8 @@ from rich.table import Table as RichTable
 
 from needle_ir.viz.atomic import write_text
 
+FILE_WIDTH = 120  # columns, where the output is no terminal
+
 
 @dataclass(frozen=True)
 class Table:
@@ -18,6 +20,12 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     left: int = 1  # how many columns are aligned to the left
+
+
+def new_console() -> Console:
+    """A console that is wide enough for tables where its output goes to a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=FILE_WIDTH)
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:

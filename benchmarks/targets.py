@@ -1,7 +1,9 @@
 """What the step is meant to reach, as ratios measured in one run, and what it does reach."""
 
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.measure import Comparison, median_ratio
 from benchmarks.tables import Table
@@ -20,43 +22,41 @@ class Target:
     unit: str = ""
 
 
-def _steps(configuration: str, contender: str, reference: str) -> Measure:
-    def measure(results: Results) -> float | None:
-        if configuration not in results:
-            return None
-        outcomes = results[configuration].outcomes
-        if contender not in outcomes or reference not in outcomes:
-            return None
-        return median_ratio(outcomes[contender].steps, outcomes[reference].steps)
-
-    return measure
+def _measured(
+    results: Results, configuration: str, contender: str, figure: str
+) -> list[float] | None:
+    """The figures `first` or `steps` of a contender; None where there are none."""
+    comparison = results.get(configuration)
+    outcome = comparison.outcomes.get(contender) if comparison else None
+    return getattr(outcome, figure) or None if outcome else None
 
 
-def _first(
-    configuration: str, contender: str, reference: str, other_configuration: str | None = None
+def _ratio(
+    figure: str,
+    configuration: str,
+    contender: str,
+    reference: str,
+    reference_configuration: str | None = None,
 ) -> Measure:
     def measure(results: Results) -> float | None:
-        other = other_configuration or configuration
-        if configuration not in results or other not in results:
-            return None
-        ours, theirs = results[configuration].outcomes, results[other].outcomes
-        if contender not in ours or reference not in theirs:
-            return None
-        return median_ratio(ours[contender].first, theirs[reference].first)
+        ours = _measured(results, configuration, contender, figure)
+        theirs = _measured(results, reference_configuration or configuration, reference, figure)
+        return median_ratio(ours, theirs) if ours and theirs else None
 
     return measure
+
+
+_steps = partial(_ratio, "steps")
+_first = partial(_ratio, "first")
 
 
 def _recording(results: Results) -> float | None:
     """Milliseconds that the eager-looking step takes more than the jitted one."""
-    if "default" not in results:
+    jit = _measured(results, "default", "needle-jit", "steps")
+    eager = _measured(results, "default", "needle-eager", "steps")
+    if not jit or not eager or len(jit) != len(eager):
         return None
-    outcomes = results["default"].outcomes
-    jit, eager = (outcomes.get(name) for name in ("needle-jit", "needle-eager"))
-    if jit is None or eager is None or not jit.steps or len(jit.steps) != len(eager.steps):
-        return None
-    extra = sorted(b - a for a, b in zip(jit.steps, eager.steps, strict=True))
-    return 1e3 * extra[len(extra) // 2]
+    return 1e3 * statistics.median(b - a for a, b in zip(jit, eager, strict=True))
 
 
 def _reuse(results: Results) -> float | None:
