@@ -16,7 +16,7 @@ DEV := .venv/.dev-$(PLACE)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test check check-format lint types wheel format clean
+.PHONY: help train test bench check check-format lint types wheel format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ train: $(BASE) ## train MLPResNet on the embedded digits; options: make train AR
 
 test: $(TEST) ## run the test suite; options: make test ARGS="-k house"
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(TEST) ## measure against NumPy by hand; fails where it got slower by a quarter
+	@$(BIN)/python benchmarks/regression.py $(ARGS)
 
 check: check-format lint types wheel ## run all of CI's checks except the tests
 
