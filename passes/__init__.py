@@ -44,7 +44,7 @@ from needle_ir.passes.stabilize import Stabilize
 
 DEFAULT_PIPELINE = (
     "lower{keep_vjp=true}, fold, simplify, cse, stabilize, autodiff, "
-    "lower, fold, simplify, cse, dce, horizontal, fuse"
+    "dce, lower, fold, cse, simplify, cse, horizontal, fuse"
 )
 
 
@@ -58,7 +58,7 @@ def pass_table(evaluate: Evaluate) -> Mapping[str, Callable[..., Pass]]:
         "fuse": Fuse,
         "horizontal": Horizontal,
         "lower": Lower,
-        "simplify": Simplify,
+        "simplify": partial(Simplify, evaluate=evaluate),
         "stabilize": Stabilize,
     }
 

@@ -15,22 +15,26 @@ class DCE:
         """The graph without unused nodes."""
         if not graph.unused:
             return graph
-        kept = _refused(graph) if watched() else set()
-        if kept.issuperset(graph.unused):
+        if not watched():
+            return Graph(graph.inputs, graph.outputs, graph.effects, name=graph.name)
+        refused, dead = _refused(graph)
+        if refused and len(refused) == dead:
             return graph
-        unused = [node for node in graph.unused if node in kept]
-        return Graph(graph.inputs, graph.outputs, graph.effects, unused, graph.name)
+        return Graph(graph.inputs, graph.outputs, graph.effects, refused, graph.name)
 
 
-def _refused(graph: Graph) -> set[Node]:
-    """The unused nodes that somebody who looks on wants to keep."""
+def _refused(graph: Graph) -> tuple[list[Node], int]:
+    """The dead nodes that somebody who looks on wants to keep, and how many are dead."""
     needed = [*graph.inputs, *topological([*graph.outputs, *graph.effects])]
-    kept = set()
-    goes: list[Node] = []  # with the next one of the unused nodes
+    unused = set(graph.unused)
+    refused: list[Node] = []
+    dead = 0
+    goes: list[Node] = []  # what only the next one of the unused nodes needs
     for node in topological(graph.unused, done=needed):
         goes.append(node)
-        if node in graph.unused:
+        if node in unused:
+            dead += 1
             if not announce(Application("dce", node, node, tuple(reversed(goes)), new=())):
-                kept.add(node)
+                refused.append(node)
             goes = []
-    return kept
+    return refused, dead

@@ -5,23 +5,25 @@ from dataclasses import dataclass, field
 
 from needle_ir.ir import (
     CONSTANT,
-    Application,
+    INPUT,
     Array,
     Graph,
     Node,
+    Op,
     TensorType,
     Trait,
-    announce,
     constant_node,
-    inherit_origin,
-    topological,
-    watched,
 )
 from needle_ir.ops import broadcast_to
 from needle_ir.ops.shape import BROADCAST_TO, RESHAPE, broadcast_shapes
+from needle_ir.passes.pattern import BoundOp, OpKind
+from needle_ir.passes.rewrite import Rule, rewrite
 
 # Computes a node from its operands' arrays. The runtime has one; passes do not import it.
 Evaluate = Callable[[Node, list[Array]], Array]
+
+
+MAX_BYTES = 65536
 
 
 @dataclass(frozen=True)
@@ -34,46 +36,50 @@ class Fold:
     """
 
     evaluate: Evaluate = field(repr=False)
-    max_bytes: int = 65536
+    max_bytes: int = MAX_BYTES
     name = "fold"
 
     def run(self, graph: Graph) -> Graph:
         """The graph with constant subexpressions replaced by their values."""
-        return graph.rebuild(self._fold)
+        return rewrite(graph, [fold_rule(self.evaluate, self.max_bytes)])
 
-    def _fold(self, node: Node, inputs: tuple[Node, ...]) -> Node:
-        node = node.with_inputs(inputs)
-        folded = self._folded(node)
-        if folded is None or not watched():
-            return node if folded is None else folded
-        made = Application("fold", node, folded, (node,), tuple(topological([folded])))
-        return folded if announce(made) else node
 
-    def _folded(self, node: Node) -> Node | None:
-        """The constant that `node` is, broadcast where it was; None where it is not folded."""
+def fold_rule(evaluate: Evaluate, max_bytes: int = MAX_BYTES) -> Rule:
+    """Folding as a rewrite rule."""
+
+    def folded(f: BoundOp, *xs: Node) -> Node | None:
+        node: Node = f(*xs)
         small = _before_broadcasts(node)
-        if not self._foldable(small):
+        if not _foldable(small, max_bytes):
             return None
         try:
-            value = self.evaluate(small, [operand.attrs["value"] for operand in small.inputs])
+            value = evaluate(small, [x.attrs["value"] for x in small.inputs])
         except (ArithmeticError, LookupError, ValueError):
             # Not with these numbers: an integer to a negative power, an index out of range. It is
             # an error when the program runs, and none where nothing needs the node.
             return None
         if value.size == node.type.size:
             return constant_node(value.reshape(node.shape), node.origin)
-        with inherit_origin(node.origin):
-            result: Node = broadcast_to(constant_node(value, node.origin), node.shape)
+        result: Node = broadcast_to(constant_node(value, node.origin), node.shape)
         return result
 
-    def _foldable(self, node: Node) -> bool:
-        if not node.inputs or any(operand.op is not CONSTANT for operand in node.inputs):
-            return False
-        if node.op.decompose is not None or node.op.traits & _NEVER:
-            return False
-        if node.op is BROADCAST_TO and node.type.size != node.inputs[0].type.size:
-            return False
-        return node.type.nbytes <= self.max_bytes
+    return Rule("fold", lambda f=_COMPUTED, *xs: f(*xs), folded, _are_constant)
+
+
+def _is_computed(op: Op) -> bool:
+    return op not in (INPUT, CONSTANT) and op.decompose is None and not op.traits & _NEVER
+
+
+def _are_constant(*xs: Node) -> bool:
+    return bool(xs) and all(_before_broadcast(x).op is CONSTANT for x in xs)
+
+
+def _foldable(node: Node, max_bytes: int) -> bool:
+    if any(operand.op is not CONSTANT for operand in node.inputs):
+        return False
+    if node.op is BROADCAST_TO and node.type.size != node.inputs[0].type.size:
+        return False
+    return node.type.nbytes <= max_bytes
 
 
 def _before_broadcasts(node: Node) -> Node:
@@ -95,3 +101,4 @@ def _before_broadcast(node: Node) -> Node:
 
 
 _NEVER = frozenset({Trait.RANDOM, Trait.EFFECT, Trait.MARKER})
+_COMPUTED = OpKind("computed", _is_computed)

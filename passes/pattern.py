@@ -1,8 +1,9 @@
 """Patterns: ordinary expressions, traced once, with wildcards for what they leave open."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from functools import partial
+from typing import Any, Self
 
 from needle_ir.ir import CONSTANT, Attrs, Node, Op, Operators, Trait, as_dtype, is_floating
 from needle_ir.ops import apply
@@ -124,16 +125,9 @@ class Pattern(Operators):
         raise TypeError(f"the wildcard {self.name} can not be unpacked; write *{self.name}")
 
 
-@dataclass(frozen=True, eq=False)
-class OpWildcard:
-    """A wildcard for an op, while the pattern is traced."""
-
-    name: str
-    kind: OpKind
-
-    def __call__(self, *operands: Any) -> Pattern:
-        """A node with that op."""
-        return Pattern(self.kind, tuple(map(_operand, operands)), name=self.name)
+def op_wildcard(name: str, kind: OpKind) -> Callable[..., Pattern]:
+    """A wildcard for an op, while the pattern is traced: called, it gives a node with that op."""
+    return lambda *operands: Pattern(kind, tuple(map(_operand, operands)), name=name)
 
 
 def _operand(operand: Any) -> Any:
@@ -198,13 +192,21 @@ def names(pattern: Pattern) -> dict[str, Kind | None]:
     return found
 
 
-class Match(NamedTuple):
-    """One way in which a pattern fits: what the wildcards stand for, and the nodes that the
-    pattern's ops and numbers stand for, the root first.
-    """
+# One way in which a pattern fits: what the wildcards stand for, and the nodes that the pattern's
+# ops and numbers stand for, the root first.
+Match = tuple[Bindings, tuple[Node, ...]]
 
-    bindings: Bindings
-    nodes: tuple[Node, ...]
+
+def matcher(pattern: Pattern) -> Callable[[Node], Iterable[Match]]:
+    """`matches` for this pattern, on nodes of the op that it begins with."""
+    if not isinstance(pattern.op, OpKind) or [*map(_is_rest, pattern.inputs)] != [True]:
+        return partial(matches, pattern)
+    f, xs = pattern.name, pattern.inputs[0].name
+
+    def match(node: Node) -> Iterable[Match]:
+        return (({f: BoundOp(node.op, node.attrs), xs: node.inputs}, (node,)),)
+
+    return match
 
 
 # A list of (pattern, node) that are still to be compared, as pairs of head and tail: two ways to go
@@ -214,12 +216,6 @@ _Todo = tuple[tuple[Any, Node], Any] | None
 
 def matches(pattern: Pattern, node: Node) -> Iterator[Match]:
     """The ways in which `pattern` fits `node`. Operands of a commutative op may change places."""
-    if _is_any_node(pattern):
-        assert isinstance(pattern.op, OpKind)
-        if pattern.op.test(node.op):
-            f, xs = pattern.name, pattern.inputs[0].name
-            yield Match({f: BoundOp(node.op, node.attrs), xs: node.inputs}, (node,))
-        return
     ways: list[tuple[_Todo, Bindings, Any]] = [(((pattern, node), None), {}, None)]
     while ways:
         todo, bindings, matched = ways.pop()
@@ -232,7 +228,8 @@ def matches(pattern: Pattern, node: Node) -> Iterator[Match]:
             elif wanted.op is None:
                 if wanted.kind is not None and not wanted.kind.test(found):
                     break
-                if bindings.setdefault(wanted.name, found) is not found:
+                bound = bindings.setdefault(wanted.name, found)
+                if bound is not found and not _is_same_constant(bound, found):
                     break
             else:
                 if not _fits(wanted, found, bindings):
@@ -244,13 +241,7 @@ def matches(pattern: Pattern, node: Node) -> Iterator[Match]:
                     ways.append((swapped, dict(bindings), matched))
                 todo = _with_operands(wanted, found.inputs, todo)
         else:
-            yield Match(bindings, _in_order(matched))
-
-
-def _is_any_node(pattern: Pattern) -> bool:
-    """Whether the pattern is `f(*xs)`."""
-    parts = pattern.inputs
-    return isinstance(pattern.op, OpKind) and len(parts) == 1 and _is_rest(parts[0])
+            yield bindings, _in_order(matched)
 
 
 def _is_rest(operand: Any) -> bool:
@@ -262,6 +253,10 @@ def scalar_value(node: Node) -> Any:
     if node.op is CONSTANT and node.type.size == 1:
         return node.attrs["value"].item()
     return None
+
+
+def _is_same_constant(a: Node, b: Node) -> bool:
+    return a.op is CONSTANT and b.op is CONSTANT and a.attrs == b.attrs
 
 
 def _fits(wanted: Pattern, found: Node, bindings: Bindings) -> bool:

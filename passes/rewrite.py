@@ -216,7 +216,9 @@ class _Driver:
             heappush(self.todo, (self.turn[node], next(self.numbers), node))
 
     def _is_shared(self, node: Node, beside: Collection[Node]) -> bool:
-        if node in self.roots or any(user not in beside for user in self.users[node]):
+        # What waits to be visited may still read a node that is gone: nobody else reads that one.
+        users = self.users.get(node, {})
+        if node in self.roots or any(user not in beside for user in users):
             assert self.visited is not None
             self.failed.setdefault(node, {})[self.visited] = None
             return True

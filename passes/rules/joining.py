@@ -1,9 +1,13 @@
-"""Rules about concatenate, and slices of it."""
+"""Rules about concatenate and pack, and about taking parts of them."""
+
+from math import prod
 
 from needle_ir.ir import Node
-from needle_ir.ops import concatenate, slice
+from needle_ir.ops import concatenate, pack, reshape, slice, unpack
 from needle_ir.ops.indexing import SLICE
 from needle_ir.ops.joining import CONCATENATE
+from needle_ir.ops.packing import UNPACK
+from needle_ir.ops.shape import RESHAPE
 from needle_ir.passes.rule import Rule
 
 Ints = tuple[int, ...]
@@ -70,6 +74,47 @@ def _slice_of_part(axis: int, starts: Ints, lengths: Ints, steps: Ints, *xs: Nod
     return None
 
 
+def _without_reshapes(*xs: Node) -> Node | None:
+    """The order of the elements is all that counts."""
+    flat = [x.inputs[0] if x.op is RESHAPE else x for x in xs]
+    if flat == [*xs]:
+        return None
+    result: Node = pack(*flat)
+    return result
+
+
+def _neighbours_unpacked(*xs: Node) -> Node | None:
+    """Parts of one array that follow each other, as one part."""
+    parts: list[Node] = []
+    for x in xs:
+        before = parts[-1] if parts else x
+        start = before.attrs["start"] if before.op is UNPACK else 0
+        follows = (
+            before is not x
+            and x.op is before.op is UNPACK
+            and x.inputs == before.inputs
+            and x.attrs["start"] == start + before.type.size
+        )
+        if follows:
+            parts[-1] = unpack(x.inputs[0], start, [before.type.size + x.type.size])
+        else:
+            parts.append(x)
+    if len(parts) == len(xs):
+        return None
+    result: Node = pack(*parts)
+    return result
+
+
+def _packed_part(start: int, shape: Ints, *xs: Node) -> Node | None:
+    offset = 0
+    for x in xs:
+        if offset == start and x.type.size == prod(shape) > 0:
+            result: Node = reshape(x, shape)
+            return result
+        offset += x.type.size
+    return None
+
+
 EXACT = (
     Rule("concatenate-one", lambda x, axis: concatenate([x], axis), lambda x: x),
     Rule("concatenate-empty", lambda *xs, axis: concatenate(xs, axis), _without_empty),
@@ -77,8 +122,39 @@ EXACT = (
     Rule("concatenate-slices", lambda *xs, axis: concatenate(xs, axis), _neighbours_joined),
     Rule(
         "slice-concatenate",
-        lambda axis, a, n, s, *xs: slice(concatenate(xs, axis), a, n, s),
-        lambda axis, a, n, s, *xs: _slice_of_part(axis, a, n, s, *xs),
+        lambda axis, starts, lengths, steps, *xs: slice(
+            concatenate(xs, axis), starts, lengths, steps
+        ),
+        _slice_of_part,
+    ),
+    Rule("pack-one", lambda x: pack(x), lambda x: reshape(x, (x.type.size,))),
+    Rule("pack-reshape", lambda *xs: pack(*xs), _without_reshapes),
+    Rule("pack-unpacks", lambda *xs: pack(*xs), _neighbours_unpacked),
+    Rule(
+        "unpack-all",
+        lambda x, s, t: unpack(x, s, t),
+        lambda x, t: reshape(x, t),
+        lambda x, t: x.type.size == prod(t),
+    ),
+    Rule(
+        "unpack-reshape",
+        lambda x, s, t, u: unpack(reshape(x, s), t, u),
+        lambda x, t, u: unpack(x, t, u),
+    ),
+    Rule(
+        "reshape-unpack",
+        lambda x, s, t, u: reshape(unpack(x, s, t), u),
+        lambda x, s, u: unpack(x, s, u),
+    ),
+    Rule(
+        "unpack-unpack",
+        lambda x, s, t, u, v: unpack(unpack(x, s, t), u, v),
+        lambda x, s, u, v: unpack(x, s + u, v),
+    ),
+    Rule(
+        "unpack-pack",
+        lambda start, shape, *xs: unpack(pack(*xs), start, shape),
+        _packed_part,
     ),
 )
 

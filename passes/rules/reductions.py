@@ -13,6 +13,7 @@ from needle_ir.passes.rules.views import of_rank
 Ints = tuple[int, ...]
 
 _extremum = one_of(MAX, MIN)
+_sum, _max, _min, _logsumexp = one_of(SUM), one_of(MAX), one_of(MIN), one_of(LOGSUMEXP)
 
 
 def _reduced(shape: Ints, axes: Ints, keepdims: bool) -> Ints:
@@ -89,7 +90,7 @@ EXACT = (
     ),
     Rule(
         "integer-sum-of-ones",
-        lambda f=one_of(SUM), x=~floating: f(x),
+        lambda f=_sum, x=~floating: f(x),
         lambda f, x: _over_ones(f, x),
     ),
     Rule(
@@ -99,19 +100,19 @@ EXACT = (
     ),
     Rule(
         "integer-sum-sum",
-        lambda f=one_of(SUM), g=one_of(SUM), x=~floating: f(g(x)),
+        lambda f=_sum, g=_sum, x=~floating: f(g(x)),
         lambda f, g, x: _at_once(f, g, x),
         single_use=True,
     ),
     Rule(
         "integer-max-max",
-        lambda f=one_of(MAX), g=one_of(MAX), x=~floating: f(g(x)),
+        lambda f=_max, g=_max, x=~floating: f(g(x)),
         lambda f, g, x: _at_once(f, g, x),
         single_use=True,
     ),
     Rule(
         "integer-min-min",
-        lambda f=one_of(MIN), g=one_of(MIN), x=~floating: f(g(x)),
+        lambda f=_min, g=_min, x=~floating: f(g(x)),
         lambda f, g, x: _at_once(f, g, x),
         single_use=True,
     ),
@@ -119,8 +120,8 @@ EXACT = (
 
 FAST_MATH = (
     # A sum starts at 0, and 0 + -0.0 is 0.0.
-    Rule("sum-of-ones", lambda x=floating, f=one_of(SUM): f(x), lambda f, x: _over_ones(f, x)),
-    Rule("logsumexp-of-ones", lambda x, f=one_of(LOGSUMEXP): f(x), lambda f, x: _over_ones(f, x)),
+    Rule("sum-of-ones", lambda x=floating, f=_sum: f(x), lambda f, x: _over_ones(f, x)),
+    Rule("logsumexp-of-ones", lambda x, f=_logsumexp: f(x), lambda f, x: _over_ones(f, x)),
     Rule(
         "sum-of-broadcast",
         lambda s, axes, k, x=floating: sum(broadcast_to(x, s), axes, k),
@@ -128,20 +129,20 @@ FAST_MATH = (
     ),
     Rule(
         "sum-sum",
-        lambda f=one_of(SUM), g=one_of(SUM), x=floating: f(g(x)),
+        lambda f=_sum, g=_sum, x=floating: f(g(x)),
         lambda f, g, x: _at_once(f, g, x),
         single_use=True,
     ),
     # The gradient goes in equal parts to the largest elements, of each group or of all.
     Rule(
         "max-max",
-        lambda f=one_of(MAX), g=one_of(MAX), x=floating: f(g(x)),
+        lambda f=_max, g=_max, x=floating: f(g(x)),
         lambda f, g, x: _at_once(f, g, x),
         single_use=True,
     ),
     Rule(
         "min-min",
-        lambda f=one_of(MIN), g=one_of(MIN), x=floating: f(g(x)),
+        lambda f=_min, g=_min, x=floating: f(g(x)),
         lambda f, g, x: _at_once(f, g, x),
         single_use=True,
     ),

@@ -29,7 +29,9 @@ from tests.ops.sample import (
 )
 
 
-def matmul(a: Array, b: Array) -> Array:
+def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False) -> Array:
+    a = np.einsum("...ij->...ji", a) if transpose_a else a
+    b = np.einsum("...ij->...ji", b) if transpose_b else b
     rows = a if a.ndim > 1 else a[None, :]
     columns = b if b.ndim > 1 else b[:, None]
     result = np.einsum("...ij,...jk->...ik", rows, columns)
@@ -259,19 +261,34 @@ INDEXING = [
 ]
 
 CONTRACTIONS = [
-    Sample("matmul", (uniform(*a), uniform(*b, seed=1)), matmul)
-    for a, b in [
-        ((2, 3), (3, 4)),
-        ((3,), (3,)),
-        ((3,), (3, 2)),
-        ((2, 3), (3,)),
-        ((4, 2, 3), (4, 3, 2)),
-        ((4, 2, 3), (3, 2)),
-        ((2, 3), (4, 3, 2)),
-        ((2, 1, 2, 3), (3, 3, 2)),
-        ((3,), (4, 3, 2)),
-        ((4, 2, 3), (3,)),
-    ]
+    *[
+        Sample("matmul", (uniform(*a), uniform(*b, seed=1)), matmul)
+        for a, b in [
+            ((2, 3), (3, 4)),
+            ((3,), (3,)),
+            ((3,), (3, 2)),
+            ((2, 3), (3,)),
+            ((4, 2, 3), (4, 3, 2)),
+            ((4, 2, 3), (3, 2)),
+            ((2, 3), (4, 3, 2)),
+            ((2, 1, 2, 3), (3, 3, 2)),
+            ((3,), (4, 3, 2)),
+            ((4, 2, 3), (3,)),
+        ]
+    ],
+    *[
+        Sample("matmul", (uniform(*a), uniform(*b, seed=1)), matmul, flags)
+        for a, b, flags in [
+            ((3, 2), (3, 4), {"transpose_a": True}),
+            ((2, 3), (4, 3), {"transpose_b": True}),
+            ((3, 2), (4, 3), {"transpose_a": True, "transpose_b": True}),
+            ((3, 2), (3,), {"transpose_a": True}),
+            ((3,), (2, 3), {"transpose_b": True}),
+            ((4, 3, 2), (4, 3, 2), {"transpose_a": True}),
+            ((2, 3), (4, 2, 3), {"transpose_b": True}),
+            ((2, 1, 3, 2), (3, 2, 3), {"transpose_a": True, "transpose_b": True}),
+        ]
+    ],
 ]
 
 CLUSTERS = [

@@ -321,3 +321,25 @@ def test_a_python_float_alone_is_float32() -> None:
     assert ops.as_constant(1.5).dtype == np.float32
     assert ops.as_constant(1).dtype == np.int64
     assert ops.as_constant(np.float64(1.5)).dtype == np.float64
+
+
+def test_flags_of_a_product_that_are_off_are_not_written() -> None:
+    a, b = leaf(2, 3), leaf(3, 4)
+    assert dict(ops.matmul(a, b, transpose_a=False).attrs) == {}
+    assert dict(ops.matmul(a, a, transpose_b=True).attrs) == {"transpose_b": True}
+    assert ops.matmul(a, a, transpose_a=1).attrs == ops.matmul(a, a, transpose_a=True).attrs
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "flags", "message"),
+    [
+        ((2, 3), (3, 4), {"transpose_a": True}, r"inner dimensions 2 and 3 differ: .*\(3, 2\)"),
+        ((3,), (3, 4), {"transpose_a": True}, r"transpose_a needs an operand with 2 axes or more"),
+        ((2, 3), (3,), {"transpose_b": True}, r"transpose_b needs .*, not \(3,\)"),
+    ],
+)
+def test_flags_of_a_product_that_do_not_fit(
+    a: tuple[int, ...], b: tuple[int, ...], flags: dict[str, bool], message: str
+) -> None:
+    with pytest.raises(ShapeError, match=message):
+        ops.matmul(leaf(*a), leaf(*b), **flags)

@@ -31,11 +31,14 @@ class Value(NamedTuple):
 
 
 class Sample:
-    """A graph and arrays for its inputs."""
+    """A graph and arrays for its inputs. The first outputs, as many as `certain` has, are values;
+    it says whether their bits are certain. Then come derivatives.
+    """
 
-    def __init__(self, graph: Graph, arrays: list[np.ndarray[Any, Any]]):
+    def __init__(self, graph: Graph, arrays: list[np.ndarray[Any, Any]], certain: list[bool]):
         self.graph = graph
         self.arrays = arrays
+        self.certain = certain
 
     def __repr__(self) -> str:
         return f"{self.graph}\non {[a.tolist() for a in self.arrays]}"
@@ -453,7 +456,8 @@ def make_sample(seed: int, moves: int, gradients: bool) -> Sample:
         for _ in range(5):
             value = value or _grown(random, pool)
         pool += [value] if value else []
-    outputs = [pool[-1].node, *[value.node for value in pool[:-1] if random.random() < 0.2]]
+    returned = [pool[-1], *[value for value in pool[:-1] if random.random() < 0.2]]
+    outputs = [value.node for value in returned]
     unused = [value.node for value in pool if random.random() < 0.1]
     if gradients:
         outputs += _requests(random, inputs, pool)
@@ -464,7 +468,7 @@ def make_sample(seed: int, moves: int, gradients: bool) -> Sample:
         np.asarray(numbers.choice(np.linspace(-2, 2, 17), node.shape), node.dtype)
         for node in graph.inputs
     ]
-    return Sample(graph, arrays)
+    return Sample(graph, arrays, [value.certain for value in returned])
 
 
 def samples(gradients: bool = True) -> st.SearchStrategy[Sample]:

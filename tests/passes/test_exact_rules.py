@@ -80,7 +80,7 @@ def test_exact_rule_keeps_the_bits_of_every_half(case: Case) -> None:
 def test_exact_rule_keeps_the_bits_of_small_arrays(case: Case, shape: tuple[int, int]) -> None:
     if 0 in shape and case.rule in {"extremum-of-ones", "transposed-left"}:
         shape = (2, 3)  # of no elements there is no largest one, and no product
-    numbers = np.random.default_rng(1).standard_normal((20, 2, *shape)).astype(np.float32)
+    numbers = np.random.default_rng(1).standard_normal((8, 2, *shape)).astype(np.float32)
     for x, y in numbers:
         before, after = run_both(case, x, y, Simplify())
         assert not differing(before, after).any()
@@ -104,7 +104,7 @@ def test_exact_rule_keeps_booleans(case: Case) -> None:
 # These give other bits with some of NumPy's kernels and not with others.
 UP_TO_NUMPY = {
     *("function-of-broadcast", "transposed-product", "power-half", "power-minus-one"),
-    *("max-max", "min-min"),
+    *("max-max", "min-min", "sum-sum"),
 }
 
 

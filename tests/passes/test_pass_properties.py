@@ -13,17 +13,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from needle_ir.compiler import read_pipeline
-from needle_ir.ir import Graph, Node, Pass, Trait, structural_key, topological
+from needle_ir.ir import (
+    Application,
+    Graph,
+    Node,
+    Pass,
+    Trait,
+    structural_key,
+    topological,
+    watch_rewrites,
+)
 from needle_ir.passes import (
     DEFAULT_PIPELINE,
     Fuse,
     Horizontal,
+    Lower,
     Simplify,
     Verify,
     make_plan,
     run_pipeline,
 )
-from needle_ir.runtime import Executor, interpret, tiles
+from needle_ir.runtime import Executor, evaluate, interpret, tiles
 from tests.passes.arena_checker import problems
 from tests.passes.graph_text import text
 from tests.passes.random_graphs import Sample, assert_close, samples, tolerance
@@ -111,6 +121,117 @@ def test_inputs_outputs_and_effects_keep_their_places(sample: Sample) -> None:
     # Stable ops may have longer derivatives than what they stand for.
     plain = passed(before, f"lower{{keep_vjp=true}}, stabilize, {PLAIN}, dce")
     assert len(after.nodes) <= len(plain.nodes)
+
+
+def assert_same_bits(actual: Array, expected: Array) -> None:
+    """All NaN count as the same."""
+    assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
+    if expected.dtype.kind == "f":
+        assert (np.isnan(actual) == np.isnan(expected)).all()
+        actual, expected = (np.where(np.isnan(x), 0, x) for x in (actual, expected))
+    assert actual.tobytes() == expected.tobytes()
+
+
+HARD = [0.0, -0.0, 1.0, -1.5, np.inf, -np.inf, np.nan, 1e-38, -1e38, 3.0, 1e-45]
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(samples(gradients=False), st.booleans())
+def test_simplify_keeps_every_bit(sample: Sample, hard: bool) -> None:
+    plain = passed(sample.graph, PLAIN)
+    if hard and not any(map(_makes_an_integer, plain.nodes)):
+        numbers = np.random.default_rng(0)
+        sample.arrays = [numbers.choice(HARD, a.shape).astype(a.dtype) for a in sample.arrays]
+    before = results(lambda arrays: interpret(plain, arrays), sample)
+    after = results(lambda arrays: interpret(passed(plain, "simplify"), arrays), sample)
+    for expected, actual, certain in zip(before, after, sample.certain, strict=True):
+        if certain:
+            assert_same_bits(actual, expected)
+
+
+def _makes_an_integer(node: Node) -> bool:
+    # Of a NaN or an infinity it may be any.
+    return node.op.name == "cast" and node.dtype.kind == "i" and node.inputs[0].dtype.kind == "f"
+
+
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(samples(), st.integers(0, 60))
+def test_after_any_number_of_rewrites_the_numbers_are_the_same(sample: Sample, fuel: int) -> None:
+    """What is refused is left out, and nothing else is: the first rewrites are the same ones."""
+    passes = [x for x in read_pipeline(None) if x.name not in ("horizontal", "fuse")]
+    graph = run_pipeline(sample.graph, passes[: [x.name for x in passes].index("autodiff") + 1])
+    later: list[Pass] = [Lower(), *passes[-4:]]
+    everything, some = _Fuel(10**6), _Fuel(fuel)
+    lowered = run_pipeline(graph, later[:1])
+    run_pipeline(lowered, later[1:], [everything])
+    result = run_pipeline(lowered, later[1:], [Verify(), some])
+    assert some.rules == everything.rules[: len(some.rules)]
+    assert len(some.rules) == min(fuel, len(everything.rules))
+    expected = results(lambda arrays: interpret(lowered, arrays), sample)
+    actual = results(lambda arrays: interpret(result, arrays), sample)
+    assert_close(actual, expected, tolerance(lowered))
+
+
+class _Fuel:
+    """Allows so many rewrites."""
+
+    def __init__(self, fuel: int):
+        self.fuel = fuel
+        self.rules: list[str] = []
+
+    def start(self, graph: Graph) -> None:
+        pass
+
+    def after(self, pass_: Pass, before: Graph, after: Graph, seconds: float) -> None:
+        pass
+
+    def rewrite(self, pass_: Pass, application: Application) -> bool:
+        if len(self.rules) == self.fuel:
+            return False
+        self.rules.append(application.rule)
+        return True
+
+
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(samples())
+def test_nothing_changes_where_every_rewrite_is_refused(sample: Sample) -> None:
+    for pipeline in ("lower", "fold, simplify{fast_math=true}, cse, stabilize, dce"):
+        graph = sample.graph if pipeline == "lower" else passed(sample.graph, PLAIN)
+        result = run_pipeline(graph, read_pipeline(pipeline), [_Fuel(0)])
+        assert text(result) == text(graph)
+
+
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(samples())
+def test_applications_tell_of_all_that_is_new(sample: Sample) -> None:
+    """A node after the pass is an old one, one that an application made, or one of these over
+    other operands.
+    """
+    graph = passed(sample.graph, PLAIN)
+    made: set[Node] = set()
+
+    def watch(application: Application) -> bool:
+        assert application.matched[0] is application.before
+        made.update(application.new)
+        return True
+
+    with watch_rewrites(watch):
+        after = Simplify(fast_math=True, evaluate=evaluate).run(graph)
+    known = {_without_operands(node) for node in (*graph.nodes, *made)}
+    assert {_without_operands(node) for node in after.nodes} <= known
+
+
+def _without_operands(node: Node) -> Any:
+    return (node.op, node.attrs.key, node.type, node.origin)
+
+
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(samples(), st.booleans())
+def test_a_pass_leaves_nothing_for_itself(sample: Sample, fast_math: bool) -> None:
+    graph = passed(sample.graph, PLAIN)
+    for pass_ in [Simplify(fast_math, evaluate), *read_pipeline("fold, cse, dce")]:
+        once = pass_.run(graph)
+        assert pass_.run(once) is once
 
 
 @moderately

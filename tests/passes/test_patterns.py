@@ -1,4 +1,4 @@
-"""Patterns beyond plain wildcards: kinds, operands that are left, ops, numbers; refusals."""
+"""Patterns beyond plain wildcards: kinds, shared nodes, operands that are left, ops."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from needle_ir import ops
-from needle_ir.ir import Graph, Node, Trait
+from needle_ir.ir import Graph, Node, Trait, constant_node
 from needle_ir.ops.elementwise import EXP, TANH
 from needle_ir.passes import (
     Kind,
@@ -201,6 +201,17 @@ def add_all(*xs: Node) -> Node:
 
 
 ADD_ALL = add_all.op
+
+
+def test_constants_of_the_same_bits_are_the_same() -> None:
+    rule = Rule("r", lambda c, a: ops.where(c, a, a), lambda a: a)
+
+    def row(*numbers: float) -> Node:
+        return constant_node(np.array([numbers], np.float32))
+
+    both = ops.where(ops.max(X) > 0, row(0, 1, 2), row(0, 1, 2))
+    assert fires(rule, both)
+    assert not fires(rule, ops.where(ops.max(X) > 0, row(0, 1, 2), row(-0.0, 1, 2)))
 
 
 # Ops ----------------------------------------------------------------------------------------------

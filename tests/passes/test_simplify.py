@@ -13,6 +13,7 @@ from needle_ir.passes.rules import EXACT, FAST_MATH
 from tests.passes.graph_text import arg, assert_text, body
 from tests.passes.rules.case import Case, Kept
 from tests.passes.simplify_cases import EXACT_CASES, FAST_MATH_CASES, KEPT
+from tests.passes.training_step import optimized, training_step
 
 DTYPES = {"f": np.float32, "i": np.int32, "b": np.bool_}
 RULES = {rule.name: rule for rule in EXACT + FAST_MATH}
@@ -216,6 +217,13 @@ def test_a_reshape_of_a_repeated_constant_is_a_constant_beside_a_tensor() -> Non
         }
         """,
     )
+
+
+def test_no_transpose_stays_beside_the_products_of_a_training_step() -> None:
+    graph, _ = training_step()
+    result = optimized(graph)
+    assert result.count("matmul") == 8
+    assert result.count("transpose") == 0
 
 
 # Broadcasts before elementwise ops ----------------------------------------------------------------

@@ -313,6 +313,21 @@ def test_matmul_of_extremes() -> None:
     np.testing.assert_array_equal(run("matmul", a, b), expected)
 
 
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_matmul_of_transposed_operands_is_the_product_of_views(
+    transpose_a: bool, transpose_b: bool, batch: tuple[int, ...]
+) -> None:
+    numbers = np.random.default_rng(0)
+    a = numbers.standard_normal((*batch, *((40, 30) if transpose_a else (30, 40))))
+    b = numbers.standard_normal((*batch, *((20, 40) if transpose_b else (40, 20))))
+    left = np.swapaxes(a, -1, -2) if transpose_a else a
+    right = np.swapaxes(b, -1, -2) if transpose_b else b
+    result = run("matmul", a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+    np.testing.assert_array_equal(result, left @ right, strict=True)
+
+
 def test_matmul_over_nothing_is_zero() -> None:
     np.testing.assert_array_equal(run("matmul", np.ones((2, 0)), np.ones((0, 3))), np.zeros((2, 3)))
     np.testing.assert_array_equal(run("sum", np.ones((2, 0)), axes=1, keepdims=False), [0, 0])

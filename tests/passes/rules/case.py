@@ -71,6 +71,12 @@ def reverse(x: Node) -> Node:
     return result
 
 
+def thirds(x: Node) -> list[Node]:
+    """The elements in three parts of one size; x has a multiple of three of them."""
+    n = x.type.size // 3
+    return [ops.unpack(x, i * n, (n,)) for i in range(3)]
+
+
 def upper(x: Node) -> Node:
     """The first half of the rows, and an axis in front."""
     result: Node = ops.slice(batch(x), (0, 0, 0), (1, x.shape[0] // 2, x.shape[1]))
