@@ -17,7 +17,10 @@ Arrays = dict[str, Any]
 
 
 def make_step(configuration: Configuration, variant: str) -> Step:
-    """The step; `variant` names the random generator. Parameters, moments and running statistics are updated in their own memory."""
+    """The step; `variant` names the random generator.
+
+    Parameters, moments and running statistics are updated in their own memory.
+    """
     data = [(jax.device_put(x), jax.device_put(y)) for x, y in batches(configuration)]
     state = make_state(configuration, variant)
     train_step = jax.jit(partial(_train_step, configuration), donate_argnums=0)
