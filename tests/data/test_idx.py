@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from needle_ir.data import IDXError, parse_mnist, read_idx, write_idx
@@ -176,6 +176,7 @@ def test_shape_numpy_cannot_hold(tmp_path, shape):
     refused(path, "found shape")
 
 
+@settings(deadline=None)  # it waits for the disk
 @given(content=st.binary(max_size=40), start=st.sampled_from([b"", b"\0\0\x08", b"\x1f\x8b\x08"]))
 def test_any_bytes_are_read_or_refused(tmp_path_factory, content, start):
     path = tmp_path_factory.mktemp("fuzz") / "a"
