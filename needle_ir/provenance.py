@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 
 from needle_ir.ir import CONSTANT, INPUT, Node, input_node, topological
 from needle_ir.ops.markers import STOP_GRADIENT, stop_gradient
-from needle_ir.passes.logarithms import MAY_LOSE_DIGITS, lossy_part
 from needle_ir.recording import variables
 
 # The operands that are kept for one value take at most so many bytes.
@@ -58,6 +57,9 @@ class Part(NamedTuple):
 
 def lossy_parts(nodes: Iterable[Node]) -> dict[Node, Part]:
     """The part of each of `nodes` that will have lost digits when it is computed."""
+    # The passes trace their rules when they are imported: what is only recorded needs none.
+    from needle_ir.passes.logarithms import MAY_LOSE_DIGITS, lossy_part
+
     found: dict[Node, Part] = {}
     for node in nodes:
         # Most are neither: this runs in every training step.
