@@ -6,12 +6,19 @@ of the graph, and drawn anew at every call.
 """
 
 import math
-import operator
 from typing import Any
 
 import numpy as np
 
 from needle_ir import ops
+from needle_ir.arguments import (
+    check_array,
+    fraction,
+    lengths,
+    non_negative,
+    real_number,
+    whole_number,
+)
 from needle_ir.device import Device, check_device
 from needle_ir.ir import Array, as_dtype, is_floating
 from needle_ir.recording import guarded, state
@@ -27,7 +34,7 @@ def manual_seed(seed: int | None) -> None:
     from NumPy's global generator again. Raises ValueError for a negative seed, TypeError for one
     that is no integer.
     """
-    draws.seed(None if seed is None else operator.index(seed))
+    draws.seed(None if seed is None else whole_number("seed", seed))
 
 
 def rand(
@@ -38,8 +45,15 @@ def rand(
     dtype: Any = "float32",
     requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor of `shape`, uniform in [low, high)."""
+    """A tensor of `shape`, uniform in [low, high).
+
+    This and every other initializer here raises TypeError where a length is no integer, or a
+    number no number; ShapeError for a length below 0; DTypeError for what is no dtype.
+    """
     check_device(device)
+    shape = lengths("rand", shape)
+    real_number("low", low)
+    real_number("high", high)
     if state.trace is not None:
         return _drawn(ops.random_uniform(shape, low, high, dtype), requires_grad)
     drawn = _empty(shape, dtype)
@@ -55,8 +69,14 @@ def randn(
     dtype: Any = "float32",
     requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor of `shape`, normal with this mean and standard deviation."""
+    """A tensor of `shape`, normal with this mean and standard deviation.
+
+    Raises ValueError for a negative `std`.
+    """
     check_device(device)
+    shape = lengths("randn", shape)
+    real_number("mean", mean)
+    non_negative("std", std)
     if state.trace is not None:
         return _drawn(ops.random_normal(shape, mean, std, dtype), requires_grad)
     drawn = _empty(shape, dtype)
@@ -71,8 +91,10 @@ def randb(
     dtype: Any = "bool",
     requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor of `shape`, true with probability `p`."""
+    """A tensor of `shape`, true with probability `p`. Raises ValueError for a p outside [0, 1]."""
     check_device(device)
+    shape = lengths("randb", shape)
+    fraction("p", p, or_one=True)
     if state.trace is not None:
         # NumPy's own draws are float64, and so are the numbers that p is compared with.
         kind = np.float32 if guarded(draws, "own") else np.float64
@@ -93,7 +115,7 @@ def constant(
 ) -> Tensor:
     """A tensor of `shape` full of `c`."""
     check_device(device)
-    return _made(np.full(shape, c), dtype, requires_grad)
+    return _made(np.full(lengths("constant", shape), real_number("c", c)), dtype, requires_grad)
 
 
 def ones(
@@ -112,11 +134,13 @@ def zeros(
 
 def ones_like(x: Tensor, *, device: Device | None = None, requires_grad: bool = False) -> Tensor:
     """Ones of the shape and dtype of `x`."""
+    check_array("ones_like", x)
     return ones(*x.shape, device=device, dtype=x.dtype, requires_grad=requires_grad)
 
 
 def zeros_like(x: Tensor, *, device: Device | None = None, requires_grad: bool = False) -> Tensor:
     """Zeros of the shape and dtype of `x`."""
+    check_array("zeros_like", x)
     return zeros(*x.shape, device=device, dtype=x.dtype, requires_grad=requires_grad)
 
 
@@ -132,7 +156,7 @@ def one_hot(
     Raises ValueError for a label outside of 0 … n - 1 whose value is known.
     """
     check_device(device)
-    check_labels(i, n)
+    check_labels(i, whole_number("n", n, at_least=1))
     hot: Tensor = ops.one_hot(i, classes=n)
     return _with_grad(hot.astype(dtype), requires_grad)
 
@@ -142,6 +166,8 @@ def check_labels(labels: Tensor | Array, classes: int) -> None:
     values = labels.node.value if isinstance(labels, Tensor) else np.asarray(labels)
     if values is None or not values.size:
         return
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"labels are numbers, the positions of the classes, not {labels!r:.60}")
     if not 0 <= values.min() <= values.max() < classes:
         raise ValueError(
             f"labels lie in {values.min()} … {values.max()}, but there are {classes} classes"
@@ -152,26 +178,35 @@ def check_labels(labels: Tensor | Array, classes: int) -> None:
 
 def xavier_uniform(fan_in: int, fan_out: int, gain: float = 1.0, **kwargs: Any) -> Tensor:
     """(fan_in, fan_out), uniform in ±gain·√(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
-    bound = gain * math.sqrt(6 / (fan_in + fan_out))
+    _check_fans(fan_in, fan_out)
+    bound = real_number("gain", gain) * math.sqrt(6 / (fan_in + fan_out))
     return rand(fan_in, fan_out, low=-bound, high=bound, **kwargs)
 
 
 def xavier_normal(fan_in: int, fan_out: int, gain: float = 1.0, **kwargs: Any) -> Tensor:
     """(fan_in, fan_out), normal, std gain·√(2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
-    std = gain * math.sqrt(2 / (fan_in + fan_out))
+    _check_fans(fan_in, fan_out)
+    std = real_number("gain", gain) * math.sqrt(2 / (fan_in + fan_out))
     return randn(fan_in, fan_out, std=std, **kwargs)
 
 
 def kaiming_uniform(fan_in: int, fan_out: int, nonlinearity: str = "relu", **kwargs: Any) -> Tensor:
     """(fan_in, fan_out), uniform in ±√2·√(3 / fan_in) (He et al. 2015)."""
+    _check_fans(fan_in, fan_out)
     bound = _gain(nonlinearity) * math.sqrt(3 / fan_in)
     return rand(fan_in, fan_out, low=-bound, high=bound, **kwargs)
 
 
 def kaiming_normal(fan_in: int, fan_out: int, nonlinearity: str = "relu", **kwargs: Any) -> Tensor:
     """(fan_in, fan_out), normal with std √2 / √fan_in (He et al. 2015)."""
+    _check_fans(fan_in, fan_out)
     std = _gain(nonlinearity) / math.sqrt(fan_in)
     return randn(fan_in, fan_out, std=std, **kwargs)
+
+
+def _check_fans(fan_in: int, fan_out: int) -> None:
+    whole_number("fan_in", fan_in, at_least=1)
+    whole_number("fan_out", fan_out, at_least=1)
 
 
 def _gain(nonlinearity: str) -> float:

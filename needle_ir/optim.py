@@ -8,7 +8,16 @@ from operator import add
 import numpy as np
 
 from needle_ir import ops
-from needle_ir.ir import DType, Node, capture_origin, inherit_origin, scope
+from needle_ir.arguments import fraction, non_negative
+from needle_ir.ir import (
+    DType,
+    DTypeError,
+    Node,
+    capture_origin,
+    inherit_origin,
+    is_floating,
+    scope,
+)
 from needle_ir.ops.markers import cut
 from needle_ir.realize import sync
 from needle_ir.recording import guarded, host_scalar, no_grad
@@ -73,14 +82,9 @@ class Optimizer:
     moments: tuple[str, ...] = ()
 
     def __init__(self, params: Iterable[Tensor], lr: float, weight_decay: float):
-        self.params = list(params)
-        if not self.params:
-            raise ValueError("the optimizer was given no parameters")
-        for parameter in self.params:
-            if not isinstance(parameter, Tensor):
-                raise TypeError(f"a parameter is a Tensor, not {type(parameter).__name__}")
-        self.lr = _at_least_zero("lr", lr)
-        self.weight_decay = _at_least_zero("weight_decay", weight_decay)
+        self.params = _checked(params)
+        self.lr = non_negative("lr", lr)
+        self.weight_decay = non_negative("weight_decay", weight_decay)
         by_dtype: dict[DType, dict[int, Tensor]] = {}
         for parameter in self.params:
             by_dtype.setdefault(parameter.dtype, {})[id(parameter)] = parameter
@@ -148,7 +152,7 @@ class Optimizer:
         Every `.grad` becomes a new tensor. Returns the norm from before. Raises ValueError for a
         negative max_norm, or where no parameter has a gradient.
         """
-        _at_least_zero("max_norm", max_norm)
+        non_negative("max_norm", max_norm)
         with no_grad():
             gradients = [(p, p.grad.detach()) for p in self.params if p.grad is not None]
             if not gradients:
@@ -177,7 +181,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ):
         super().__init__(params, lr, weight_decay)
-        self.momentum = _fraction("momentum", momentum)
+        self.momentum = fraction("momentum", momentum)
 
     @property
     def u(self) -> list[Tensor]:
@@ -217,9 +221,9 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ):
         super().__init__(params, lr, weight_decay)
-        self.beta1 = _fraction("beta1", beta1)
-        self.beta2 = _fraction("beta2", beta2)
-        self.eps = _at_least_zero("eps", eps)
+        self.beta1 = fraction("beta1", beta1)
+        self.beta2 = fraction("beta2", beta2)
+        self.eps = non_negative("eps", eps)
         # float64: 1 - 0.999 would lose four of float32's seven digits.
         self._t = Tensor(np.zeros(()), requires_grad=False)
         self._t.rename("t")
@@ -260,13 +264,19 @@ class Adam(Optimizer):
         return new, {"u": u, "v": v}
 
 
-def _at_least_zero(name: str, value: float) -> float:
-    if not value >= 0:
-        raise ValueError(f"{name} is {value}; it must not be negative")
-    return value
-
-
-def _fraction(name: str, value: float) -> float:
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} is {value}; it must lie in [0, 1)")
-    return value
+def _checked(params: Iterable[Tensor]) -> list[Tensor]:
+    """The parameters as a list. Raises for what no optimizer can learn."""
+    if isinstance(params, Tensor) or not isinstance(params, Iterable):
+        raise TypeError(
+            f"an optimizer takes a list of parameters, not {type(params).__name__}; "
+            "of a module, pass module.parameters()"
+        )
+    found = list(params)
+    if not found:
+        raise ValueError("the optimizer was given no parameters")
+    for parameter in found:
+        if not isinstance(parameter, Tensor):
+            raise TypeError(f"a parameter is a Tensor, not {type(parameter).__name__}")
+        if not is_floating(parameter.dtype):
+            raise DTypeError(f"a parameter of {parameter.dtype} has no gradient; use a float dtype")
+    return found

@@ -362,11 +362,11 @@ class Tensor(Operators):
     def __iter__(self) -> Iterator["Tensor"]:
         return (self[i] for i in range(len(self)))
 
-    def __eq__(self, other: object) -> "Tensor":  # type: ignore[override]
-        return ops.equal(self, other)
+    def __eq__(self, other: object) -> Any:
+        return _comparison(AllEqual, ops.equal, self, other)
 
-    def __ne__(self, other: object) -> "Tensor":  # type: ignore[override]
-        return ops.not_equal(self, other)
+    def __ne__(self, other: object) -> Any:
+        return _comparison(AnyUnequal, ops.not_equal, self, other)
 
     __hash__ = object.__hash__
 
@@ -440,6 +440,35 @@ class Tensor(Operators):
         return ops.cast(self, dtype)
 
 
+class AllEqual(Tensor):
+    """The result of `==`, element by element. As a whole it is true where all elements are.
+
+    So that tensors compare as Python's containers ask them to, in `x in xs` and `(x, y) == (z, w)`.
+    """
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.cached_data.all())
+
+
+class AnyUnequal(Tensor):
+    """The result of `!=`, element by element. As a whole it is true where any element is."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.cached_data.any())
+
+
+def _comparison(kind: type[Tensor], op: Any, x: Tensor, other: object) -> Any:
+    if not isinstance(other, Tensor | np.ndarray | np.generic | int | float | list | tuple):
+        return NotImplemented  # Python compares by identity then: a tensor is not None
+    result = op(x, other)
+    result.__class__ = kind
+    return result
+
+
 def own_array(data: Any, dtype: Any = None) -> Array:
     """A contiguous copy of `data`. Python numbers become float32 where no dtype is given.
 
@@ -452,6 +481,8 @@ def own_array(data: Any, dtype: Any = None) -> Array:
         array = data if is_array else np.asarray(data)
     except ValueError as error:
         raise ShapeError(f"the nested lists are no array: {error}") from None
+    if array.dtype.kind in "OSUV":
+        raise DTypeError(f"a tensor holds numbers or booleans, not {data!r:.60}")
     if dtype is None:
         is_number = array.dtype.kind in "iuf" and not is_array
         dtype = DEFAULT_DTYPE if is_number else array.dtype

@@ -136,6 +136,8 @@ def scaled(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _content(path: Any) -> bytes:
     """Return the bytes of the file at `path`, unzipped."""
     source = Path(path) if isinstance(path, str | os.PathLike) else path
+    if not hasattr(source, "read_bytes"):
+        raise TypeError(f"a file is named by its path, a str or a Path, not by {path!r:.60}")
     try:
         content: bytes = source.read_bytes()
     except FileNotFoundError:

@@ -70,5 +70,7 @@ class RandomCrop(Transform):
 
 
 def _check_image(x: NDArray[Any]) -> None:
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"a transform takes an image as a NumPy array, not {type(x).__name__}")
     if x.ndim != 3:
         raise ValueError(f"a transform takes one image of shape (H, W, C), got shape {x.shape}")

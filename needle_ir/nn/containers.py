@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
+from needle_ir.arguments import check_array
+from needle_ir.ir import ShapeError
 from needle_ir.nn.module import Module
 from needle_ir.tensor import Tensor
 
@@ -20,7 +22,10 @@ class Flatten(Module):
     """Makes (n, …) to (n, product of the rest)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x of two axes."""
+        """x of two axes. Raises ShapeError for a scalar, which has no batch axis."""
+        check_array("Flatten", x)
+        if not x.shape:
+            raise ShapeError("Flatten keeps the batch axis, and a tensor of rank 0 has none")
         return x.reshape(x.shape[0], prod(x.shape[1:]))
 
 
@@ -28,6 +33,8 @@ class Sequential(Module):
     """Applies modules one after the other. They are in `modules`."""
 
     def __init__(self, *modules: Module):
+        for module in modules:
+            _check_module("Sequential", module)
         self.modules = modules
 
     def named_children(self) -> Iterator[tuple[str, Any]]:
@@ -45,9 +52,20 @@ class Residual(Module):
     """Returns fn(x) + x."""
 
     def __init__(self, fn: Module):
+        _check_module("Residual", fn)
         self.fn = fn
 
     def forward(self, x: Tensor) -> Tensor:
         """fn(x) + x."""
         result: Tensor = self.fn(x) + x
         return result
+
+
+def _check_module(owner: str, module: Any) -> None:
+    if isinstance(module, Module):
+        return
+    if isinstance(module, list | tuple):
+        raise TypeError(f"{owner} takes modules one by one: write {owner}(*modules)")
+    if isinstance(module, type) and issubclass(module, Module):
+        raise TypeError(f"{owner} takes a module, not its class: write {module.__name__}(...)")
+    raise TypeError(f"{owner} takes a Module, not {type(module).__name__}")

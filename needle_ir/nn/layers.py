@@ -3,6 +3,7 @@
 from typing import Any
 
 from needle_ir import init, ops
+from needle_ir.arguments import check_array, fraction, whole_number
 from needle_ir.device import Device
 from needle_ir.nn.module import Module, Parameter
 from needle_ir.recording import guarded
@@ -24,8 +25,8 @@ class Linear(Module):
         device: Device | None = None,
         dtype: Any = "float32",
     ):
-        self.in_features = in_features
-        self.out_features = out_features
+        self.in_features = whole_number("in_features", in_features, at_least=1)
+        self.out_features = whole_number("out_features", out_features, at_least=1)
         weight = init.kaiming_uniform(in_features, out_features, device=device, dtype=dtype)
         self.weight = Parameter(weight)
         self.bias: Parameter | None = None
@@ -55,12 +56,11 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5):
-        if not 0 <= p < 1:
-            raise ValueError(f"the dropout probability is {p}; it must lie in [0, 1)")
-        self.p = p
+        self.p = fraction("the dropout probability", p)
 
     def forward(self, x: Tensor) -> Tensor:
         """x, thinned out in training."""
+        check_array("Dropout", x)
         if not self.training:
             return x
         p = guarded(self, "p")

@@ -6,15 +6,30 @@ from typing import Any
 
 import numpy as np
 
+from needle_ir.device import Device
 from needle_ir.ir import Array, DTypeError, ShapeError, scope
 from needle_ir.recording import guarded, state
 from needle_ir.tensor import Tensor
 
 
 class Parameter(Tensor):
-    """A tensor that an optimizer learns."""
+    """A tensor that an optimizer learns. Raises DTypeError where it is to have a gradient, and
+    its dtype is not a float one.
+    """
 
     __slots__ = ()
+
+    def __init__(
+        self,
+        array: Any,
+        *,
+        device: Device | None = None,
+        dtype: Any = None,
+        requires_grad: bool = True,
+    ):
+        super().__init__(array, device=device, dtype=dtype, requires_grad=requires_grad)
+        if requires_grad and not self.requires_grad:
+            raise DTypeError(f"a parameter of {self.dtype} has no gradient; use a float dtype")
 
 
 class Module:

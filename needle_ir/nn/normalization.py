@@ -3,8 +3,9 @@
 from typing import Any
 
 from needle_ir import init, ops
+from needle_ir.arguments import check_array, fraction, non_negative, whole_number
 from needle_ir.device import Device
-from needle_ir.ir import Node
+from needle_ir.ir import Node, ShapeError
 from needle_ir.nn.module import Module, Parameter
 from needle_ir.recording import guarded
 from needle_ir.tensor import Tensor
@@ -26,16 +27,17 @@ class BatchNorm1d(Module):
         device: Device | None = None,
         dtype: Any = "float32",
     ):
-        self.dim = dim
-        self.eps = eps
-        self.momentum = momentum
+        self.dim = whole_number("dim", dim, at_least=1)
+        self.eps = non_negative("eps", eps)
+        self.momentum = fraction("momentum", momentum, or_one=True)
         self.weight = Parameter(init.ones(dim, device=device, dtype=dtype))
         self.bias = Parameter(init.zeros(dim, device=device, dtype=dtype))
         self.running_mean = init.zeros(dim, device=device, dtype=dtype)
         self.running_var = init.ones(dim, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, dim) to (n, dim)."""
+        """(n, dim) to (n, dim). Raises ShapeError for a batch without rows in training."""
+        check_array("BatchNorm1d", x)
         if not self.training:
             return ops.batch_norm_inference(
                 x,
@@ -45,6 +47,8 @@ class BatchNorm1d(Module):
                 self.running_var,
                 eps=guarded(self, "eps"),
             )
+        if x.shape[:1] == (0,):
+            raise ShapeError("a batch without rows has no mean: train on one row at least")
         y: Tensor = ops.batch_norm(x, self.weight, self.bias, eps=guarded(self, "eps"))
         self._follow(self.running_mean, ops.batch_mean(x._read()))
         self._follow(self.running_var, ops.batch_variance(x._read()))
@@ -61,8 +65,8 @@ class LayerNorm1d(Module):
     def __init__(
         self, dim: int, eps: float = 1e-5, device: Device | None = None, dtype: Any = "float32"
     ):
-        self.dim = dim
-        self.eps = eps
+        self.dim = whole_number("dim", dim, at_least=1)
+        self.eps = non_negative("eps", eps)
         self.weight = Parameter(init.ones(dim, device=device, dtype=dtype))
         self.bias = Parameter(init.zeros(dim, device=device, dtype=dtype))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from needle_ir.ir import Node, Op, ShapeError, TensorType, Trait
+from needle_ir.ir import Node, Op, ShapeError, TensorType, Trait, capture_origin
 from needle_ir.ops.build import apply
 from needle_ir.ops.elementwise import cast, equal
 from needle_ir.ops.shape import broadcast_to, expand_dims, normalize_axes
@@ -92,11 +92,21 @@ def min(x: Any, axes: int | Sequence[int] | None = None, keepdims: bool = False)
 
 def mean(x: Any, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
     """The arithmetic mean over `axes`, over all axes where None."""
-    count = prod([x.shape[axis] for axis in normalize_axes(axes, len(x.shape))])
+    count = _count("mean", x, axes)
     return sum(x, axes, keepdims) / count
 
 
 def var(x: Any, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
     """The variance over `axes`, over all axes where None. It divides by the number of elements."""
-    centered = x - mean(x, axes, keepdims=True)
-    return mean(centered * centered, axes, keepdims)
+    count = _count("var", x, axes)
+    centered = x - sum(x, axes, keepdims=True) / count
+    return sum(centered * centered, axes, keepdims) / count
+
+
+def _count(op: str, x: Any, axes: int | Sequence[int] | None) -> int:
+    """How many elements are folded into one. Raises ShapeError for axes that are not there."""
+    try:
+        return prod([x.shape[axis] for axis in normalize_axes(axes, len(x.shape))])
+    except ShapeError as error:
+        reason = f"{op} of shape {tuple(x.shape)}: {error.reason}"
+        raise ShapeError(reason, capture_origin()) from None

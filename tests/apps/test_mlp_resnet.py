@@ -422,7 +422,10 @@ def test_a_residual_block_in_evaluation(app):
     np.testing.assert_allclose(block(ndl.Tensor(x)).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.skipif("MNIST_DIR" not in os.environ, reason="MNIST_DIR does not name a folder")
+with_mnist = pytest.mark.skipif("MNIST_DIR" not in os.environ, reason="MNIST_DIR names no folder")
+
+
+@with_mnist
 def test_one_epoch_on_mnist(app):
     train_error, train_loss, test_error, test_loss = app.train_mnist(
         epochs=1, data_dir=os.environ["MNIST_DIR"]
@@ -430,3 +433,11 @@ def test_one_epoch_on_mnist(app):
     assert test_error < 0.08
     assert test_error < train_error
     assert test_loss < train_loss
+
+
+@with_mnist
+def test_ten_epochs_on_mnist(main):
+    """The command line with the course's settings: NumPy is seeded once, with 0."""
+    output = main("--data-dir", os.environ["MNIST_DIR"], "--epochs", "10").stdout
+    accuracy = float(output.splitlines()[-1].removeprefix("test accuracy ").removesuffix("%"))
+    assert 100 - accuracy < 2.5
