@@ -4,6 +4,7 @@ from needle_ir.ir.attrs import NO_ATTRS, Attrs
 from needle_ir.ir.cost import Cost, graph_cost, node_costs
 from needle_ir.ir.errors import DTypeError, OpError, ShapeError, VerificationError
 from needle_ir.ir.graph import Graph, topological
+from needle_ir.ir.lexer import ParseError
 from needle_ir.ir.node import (
     CONSTANT,
     INPUT,
@@ -17,9 +18,11 @@ from needle_ir.ir.node import (
 )
 from needle_ir.ir.operators import Operators
 from needle_ir.ir.origin import Origin, capture_origin, inherit_origin, scope
+from needle_ir.ir.parser import parse
 from needle_ir.ir.passes import Instrument, Pass, RewriteInstrument
 from needle_ir.ir.plan import ALIGNMENT, Place, Plan, Slot, Step, aligned
 from needle_ir.ir.printer import print_attr, print_graph, statement, value_names
+from needle_ir.ir.registry import register_library, register_op
 from needle_ir.ir.rewriting import Application, announce, watch_rewrites, watched
 from needle_ir.ir.structure import node_key, structural_key, structurally_equal
 from needle_ir.ir.types import DType, TensorType, as_dtype, is_floating, short_name
@@ -43,6 +46,7 @@ __all__ = [
     "OpError",
     "Operators",
     "Origin",
+    "ParseError",
     "Pass",
     "Place",
     "Plan",
@@ -65,8 +69,11 @@ __all__ = [
     "is_floating",
     "node_costs",
     "node_key",
+    "parse",
     "print_attr",
     "print_graph",
+    "register_library",
+    "register_op",
     "scope",
     "short_name",
     "statement",

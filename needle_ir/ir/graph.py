@@ -106,10 +106,18 @@ class Graph:
 
         return structural_key(self)
 
-    def __str__(self) -> str:
+    def format(self, *, origins: bool = True, full: bool = False) -> str:
+        """The text form. `needle_ir.ir.parse` reads it back where no constant is elided.
+
+        Constants with more than 8 elements are, unless `full` is set: then the text stands for the
+        graph, and the comments have whole paths. Without `origins` there are no comments.
+        """
         from needle_ir.ir.printer import print_graph
 
-        return print_graph(self)
+        return print_graph(self, origins=origins, full=full)
+
+    def __str__(self) -> str:
+        return self.format()
 
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None

@@ -13,14 +13,23 @@ from typing import NamedTuple
 _PACKAGE = __name__.partition(".")[0] + "."
 
 
+class WrittenCode(NamedTuple):
+    """What a text tells of the code that recorded a node, under the names of a code object."""
+
+    co_filename: str
+    co_firstlineno: int
+    co_name: str
+
+
 class Origin(NamedTuple):
     """Where a node was recorded: an instruction of the user's code, and under which module.
 
     File and line are worked out only when asked for: recording runs in every training step,
-    reading its lines does not. `phase` is `forward`, `backward` or `update`.
+    reading its lines does not. `phase` is `forward`, `backward` or `update`. A node that was read
+    from a text has only the line that is written there.
     """
 
-    code: CodeType
+    code: CodeType | WrittenCode
     instruction: int
     module: str
     phase: str
@@ -33,20 +42,40 @@ class Origin(NamedTuple):
     @property
     def line(self) -> int:
         """The line number, counted from 1."""
+        if isinstance(self.code, WrittenCode):
+            return self.code.co_firstlineno
         return _line_of(self.code, self.instruction)
 
     @property
     def text(self) -> str:
         """The source line itself, empty where the source is not at hand."""
+        if isinstance(self.code, WrittenCode) and not Path(self.filename).is_absolute():
+            return ""  # any file may have that name
         return linecache.getline(self.filename, self.line).strip()
 
     def __str__(self) -> str:
-        return f"{Path(self.filename).name}:{self.line} in {self.code.co_name}"
+        return f"{_file_name(self.filename)}:{self.line} in {self.code.co_name}"
+
+
+@lru_cache(maxsize=4096)
+def written_origin(filename: str, line: int, function: str, module: str, phase: str) -> Origin:
+    """The origin that a text names. Equal words give one and the same code."""
+    return Origin(_written_code(filename, line, function), 0, module, phase)
+
+
+@lru_cache(maxsize=4096)
+def _written_code(filename: str, line: int, function: str) -> WrittenCode:
+    return WrittenCode(filename, line, function)
 
 
 # The code of this package that was met, by id: hashing code reads all of its instructions. The
 # objects are kept, so that no other one gets their id.
 _own_code: dict[int, CodeType] = {}
+
+
+@lru_cache(maxsize=256)
+def _file_name(path: str) -> str:
+    return Path(path).name
 
 
 @lru_cache(maxsize=4096)

@@ -27,6 +27,9 @@ _SHORT_NAMES = {
 }
 
 
+_DTYPES = {short: np.dtype(name) for name, short in _SHORT_NAMES.items()}
+
+
 class TensorType:
     """The static type of a node: `shape` as a tuple of ints, `dtype` as a NumPy dtype.
 
@@ -85,6 +88,13 @@ _types: WeakValueDictionary[tuple[tuple[int, ...], DType], TensorType] = WeakVal
 def short_name(dtype: DType) -> str:
     """The name of a dtype in the text form: `f32` for float32."""
     return _SHORT_NAMES[dtype.name]
+
+
+def named_dtype(short: str) -> DType:
+    """The dtype that the text form calls `short`. Raises DTypeError where there is none."""
+    if short not in _DTYPES:
+        raise DTypeError(f"there is no dtype {short}; the dtypes are {', '.join(_DTYPES)}")
+    return _DTYPES[short]
 
 
 @lru_cache(maxsize=256)

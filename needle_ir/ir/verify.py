@@ -56,12 +56,12 @@ def _verify_node(graph: Graph, node: Node, inputs: set[Node]) -> None:
             raise _broken(graph, node, f"does not fit its type rule: {error}") from error
         if expected != node.type:
             raise _broken(graph, node, f"should have the type {expected}")
-        if not _is_promoted(node.op, types):
+        if not is_promoted(node.op, types):
             shown = ", ".join(map(str, types))
             raise _broken(graph, node, f"has operands that were not promoted: {shown}")
 
 
-def _is_promoted(op: Op, types: list[TensorType]) -> bool:
+def is_promoted(op: Op, types: list[TensorType]) -> bool:
     """Whether the operands have the dtypes that the op's promotion gives."""
     if op.promotion is Promotion.NONE:
         return True

@@ -12,6 +12,7 @@ from needle_ir.ir import (
     Trait,
     inherit_origin,
     input_node,
+    register_op,
     topological,
 )
 from needle_ir.ops.build import apply
@@ -54,9 +55,18 @@ def composite(
             return result.type
 
         op = Op(name=name or function.__name__, infer=infer, decompose=function, vjp=vjp)
+        register_op(op, _definition(function))
         return Composite(op, function)
 
     return decorate
+
+
+def _definition(function: Callable[..., Node]) -> str | None:
+    """What is defined: the same twice where a module is run again. A function inside of another
+    one may be a different one each time.
+    """
+    name: str = function.__qualname__
+    return None if "<" in name else f"{function.__module__}.{name}"
 
 
 def _refuse_effects(result: Node) -> None:

@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from needle_ir.ir import CONSTANT, INPUT, Op
+from needle_ir.ir import CONSTANT, INPUT, Op, register_library
 from needle_ir.ops import (
     build,
     cluster,
@@ -52,3 +52,5 @@ for _module in (
 COMPOSITES: dict[str, Op] = {}
 for _module in (neural, updates):
     COMPOSITES |= _composites_of(_module)
+
+register_library([*PRIMITIVES.values(), *COMPOSITES.values()])

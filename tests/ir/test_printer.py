@@ -119,6 +119,8 @@ def test_effects_and_unused_nodes_are_shown_in_order() -> None:
         graph @f() -> () {
           %0 = random_uniform() {dtype=f64, high=1.0, low=0.0, shape=[2]} : f64[2]
           %1 = exp(%0) : f64[2]
+          effects %0
+          unused %1
           return
         }
         """,
@@ -262,4 +264,5 @@ def test_a_statement_has_its_attributes_in_sorted_order() -> None:
 
 def test_no_line_of_a_graph_is_broken_by_a_name() -> None:
     graph = Graph([leaf(2, name="x\n  return %0")], [])
-    assert re.fullmatch(r"graph @graph\(%\w+: f32\[2\]\) -> \(\) \{\n  return\n\}", str(graph))
+    head = r'graph @graph\(%\w+: f32\[2\] \{name="x\\n  return %0"\}\) -> \(\) \{'
+    assert re.fullmatch(head + r"\n  return\n\}", str(graph))

@@ -22,6 +22,7 @@ def test_unused_nodes_go_with_all_that_only_they_read() -> None:
           %3 = multiply(%0, %y) : f32[3]
           %4 = log(%3) : f32[3]
           %5 = tanh(%y) : f32[3]
+          unused %4, %5
           return %2
         }
         """,
@@ -48,6 +49,7 @@ def test_an_effect_stays_though_nobody_reads_it() -> None:
         """
         graph @step(%x: f32[2]) -> f32[2] {
           %0 = random_uniform() {dtype=f32, high=1.0, low=0.0, shape=[2]} : f32[2]
+          effects %0
           return %x
         }
         """,
