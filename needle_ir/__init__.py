@@ -48,7 +48,9 @@ from needle_ir.tensor import Tensor
 
 if TYPE_CHECKING:
     from needle_ir import data, passes, runtime, viz
+    from needle_ir.bisection import Bisection, bisect
     from needle_ir.explanation import Explanation, explain
+    from needle_ir.failures import replay
     from needle_ir.nans import debug_nans
     from needle_ir.profiler import Profile, profile
 
@@ -58,11 +60,14 @@ Graph.REPRESENTATIONS["image/svg+xml"] = graph_svg
 
 # What a training program does not need is imported when it is first asked for: the module of each.
 _ON_FIRST_USE = {
+    "Bisection": "bisection",
     "Explanation": "explanation",
     "Profile": "profiler",
+    "bisect": "bisection",
     "debug_nans": "nans",
     "explain": "explanation",
     "profile": "profiler",
+    "replay": "failures",
 }
 _FOLDERS = ("data", "passes", "runtime", "viz")
 
@@ -76,6 +81,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Bisection",
     "CacheInfo",
     "Compiled",
     "DTypeError",
@@ -91,6 +97,7 @@ __all__ = [
     "TracedValueError",
     "all_devices",
     "autograd",
+    "bisect",
     "cache_info",
     "clear_cache",
     "compile",
@@ -129,6 +136,7 @@ __all__ = [
     "profile",
     "record_passes",
     "relu",
+    "replay",
     "runtime",
     "sigmoid",
     "softmax",

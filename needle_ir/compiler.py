@@ -20,16 +20,26 @@ Run = Callable[[Plan, Sequence[Array]], tuple[Array, ...]]
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled graph: the optimized graph, its plan, and the executor that runs it."""
+    """A compiled graph: the optimized graph, its plan, the executor that runs it, and what it was
+    compiled from.
+    """
 
     graph: Graph
     plan: Plan
     executor: Executor
+    recorded: Graph
+    passes: tuple[Pass, ...]
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         """The outputs for one array per input of the graph."""
         run = _instead.run
-        return self.executor(arrays) if run is None else run(self.plan, arrays)
+        try:
+            return self.executor(arrays) if run is None else run(self.plan, arrays)
+        except Exception as error:
+            from needle_ir.failures import report_failure
+
+            report_failure(error, self.recorded, self.passes, "running", arrays)
+            raise
 
 
 class _Instruments(threading.local):
@@ -55,14 +65,25 @@ def read_pipeline(pipeline: Pipeline | None) -> list[Pass]:
 def compile_graph(
     graph: Graph, pipeline: Pipeline | None = None, watchers: Sequence[Instrument] = ()
 ) -> Program:
-    """Run the pipeline over `graph`, plan it and generate its executor."""
-    # The passes trace their rules when they are imported: what is only recorded needs none.
-    from needle_ir.passes import make_plan, run_pipeline
+    """Run the pipeline over `graph`, plan it and generate its executor.
 
-    watching = (*watchers, *_instruments.active)
-    optimized = run_pipeline(graph, read_pipeline(pipeline), watching)
-    plan = make_plan(optimized)
-    return Program(optimized, plan, Executor(plan))
+    What fails here, and when the program runs, is written to a file (`needle_ir.failures`).
+    """
+    # The passes trace their rules when they are imported: what is only recorded needs none.
+    from needle_ir.passes import Progress, make_plan, run_pipeline
+
+    passes = read_pipeline(pipeline)
+    progress = Progress(passes)
+    try:
+        watching = (progress, *watchers, *_instruments.active)
+        optimized = run_pipeline(graph, passes, watching)
+        plan = make_plan(optimized)
+        return Program(optimized, plan, Executor(plan), graph, tuple(passes))
+    except Exception as error:
+        from needle_ir.failures import report_failure
+
+        report_failure(error, graph, passes, str(progress))
+        raise
 
 
 @contextmanager

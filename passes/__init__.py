@@ -13,7 +13,7 @@ from needle_ir.passes.dce import DCE
 from needle_ir.passes.fold import Evaluate, Fold
 from needle_ir.passes.fuse import Fuse
 from needle_ir.passes.horizontal import Horizontal
-from needle_ir.passes.instruments import Record, Stage, Verify
+from needle_ir.passes.instruments import Progress, Record, Stage, Verify
 from needle_ir.passes.lower import Lower
 from needle_ir.passes.memory import make_plan, plan_memory
 from needle_ir.passes.pattern import (
@@ -77,6 +77,7 @@ __all__ = [
     "NotDifferentiableError",
     "OpKind",
     "Pattern",
+    "Progress",
     "Record",
     "Rule",
     "RulePass",

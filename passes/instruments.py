@@ -1,5 +1,6 @@
-"""Instruments that watch a pipeline: the verifier, a timer, a recorder."""
+"""Instruments that watch a pipeline: the verifier, a timer, a recorder, a counter."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from needle_ir.ir import Graph, Pass, VerificationError, verify
@@ -50,3 +51,30 @@ class Record:
             ms = f"{1e3 * stage.seconds:.2f}"
             rows.append(f"{stage.name:<12}{len(stage.graph.nodes):>8}{ms:>10}")
         return "\n".join(rows)
+
+
+class Progress:
+    """Knows how far a pipeline is. `str()` names the pass that runs, `planning` after the last."""
+
+    def __init__(self, passes: Sequence[Pass]):
+        self._passes = passes
+        self._done = 0
+
+    def start(self, graph: Graph) -> None:
+        """No pass has run."""
+        self._done = 0
+
+    def after(self, pass_: Pass, before: Graph, after: Graph, seconds: float) -> None:
+        """Count the pass."""
+        self._done += 1
+
+    @property
+    def last(self) -> str:
+        """The pass that ran last: `pass 2 of 5, simplify`."""
+        return self._name(self._done)
+
+    def __str__(self) -> str:
+        return self._name(self._done + 1) if self._done < len(self._passes) else "planning"
+
+    def _name(self, number: int) -> str:
+        return f"pass {number} of {len(self._passes)}, {self._passes[number - 1].name}"

@@ -1,5 +1,6 @@
 """Pipelines: lists of passes, their text form, and the manager that runs them."""
 
+import difflib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -63,7 +64,9 @@ def _parse_text(text: str, table: Mapping[str, Callable[..., Pass]]) -> list[Pas
             raise ValueError(f"pipeline {text!r}: can not read it at {text[position:]!r}")
         name, options = item.group(1), item.group(2)
         if name not in table:
-            raise ValueError(f"no pass {name!r}; the passes are {', '.join(sorted(table))}")
+            near = difflib.get_close_matches(name, table, n=1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(f"no pass {name!r}; {meant}the passes are {', '.join(sorted(table))}")
         values = _parse_options(options or "")
         try:
             pass_ = table[name](**values)

@@ -1,5 +1,8 @@
 """Where random numbers come from: NumPy's global generator, or a fast one of the library's own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from needle_ir.ir import Array
@@ -21,6 +24,18 @@ class Draws:
         """Draw from a generator of its own from now on; with None from NumPy's global one again."""
         self._generator = None if seed is None else np.random.Generator(np.random.SFC64(seed))
         self.own = seed is not None
+
+    @contextmanager
+    def repeatable(self, seed: int) -> Iterator[None]:
+        """Draw the same numbers inside every time; afterwards every stream goes on as before."""
+        outer, state = (self.own, self._generator), np.random.get_state()
+        self.own, self._generator = False, None
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(state)
+            self.own, self._generator = outer
 
     def uniform(self, out: Array, low: float = 0.0, high: float = 1.0) -> None:
         """Fill a float array with numbers that are uniform in [low, high)."""

@@ -19,9 +19,10 @@ import numpy as np
 import needle_ir
 from needle_ir import passes, runtime
 from needle_ir.cli import CommandError
-from needle_ir.ir import Array, DTypeError, Graph, as_dtype
+from needle_ir.ir import Array, DTypeError, Graph, TensorType, as_dtype
 from needle_ir.jit import JitFunction
 from needle_ir.nn import Module
+from needle_ir.random_inputs import random_array
 from needle_ir.tensor import Tensor
 
 _TYPE = re.compile(r"(?P<dtype>[a-z]+\d*)\[(?P<shape>[\d,\s]*)\](?::(?P<below>\d+))?")
@@ -46,12 +47,14 @@ class Target:
             yield
 
 
-def add_target_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that `load_target` reads."""
+def add_target_arguments(
+    parser: argparse.ArgumentParser, metavar: str = "FILE:FUNCTION", others: str = ""
+) -> None:
+    """The arguments that `load_target` reads. A command that takes `others` as well says so."""
     parser.add_argument(
         "target",
-        metavar="FILE:FUNCTION",
-        help="a function, a module, a jitted function or a graph in a Python file",
+        metavar=metavar,
+        help=f"{others}a function, a module, a jitted function or a graph in a Python file",
     )
     parser.add_argument(
         "--input",
@@ -87,7 +90,7 @@ def load_target(options: argparse.Namespace) -> Target:
         raise CommandError(f"there is no file {file}")
     if options.inputs and options.args is not None:
         raise CommandError("give the arguments either by --input or by --args, not both")
-    module = _load(file)
+    module = load_module(file)
     value = _lookup(module, file, name)
     if isinstance(value, type) or not (callable(value) or isinstance(value, Graph)):
         kind = "a class" if isinstance(value, type) else f"of type {type(value).__name__}"
@@ -97,13 +100,13 @@ def load_target(options: argparse.Namespace) -> Target:
     else:
         numbers = np.random.default_rng(options.seed)
         args = tuple(
-            Tensor(random_array(text, numbers), requires_grad=False) for text in options.inputs
+            Tensor(array_of_type(text, numbers), requires_grad=False) for text in options.inputs
         )
     _check(value, name, args)
     return Target(file, name, value, args)
 
 
-def random_array(text: str, numbers: np.random.Generator) -> Array:
+def array_of_type(text: str, numbers: np.random.Generator) -> Array:
     """Random numbers of a type in the text form, such as `f32[4,8]`: normal floats, integers from
     0 up to a limit (`i64[4]:10`), which is 2 by default, or booleans.
 
@@ -125,12 +128,11 @@ def random_array(text: str, numbers: np.random.Generator) -> Array:
         largest = np.iinfo(dtype).max
         if not 1 <= below <= largest:
             raise CommandError(f"{text!r}: the limit must be at least 1 and at most {largest}")
-    if dtype.kind == "f":
-        return np.asarray(numbers.standard_normal(shape), dtype)
-    return np.asarray(numbers.integers(0, below, shape), dtype)
+    return random_array(TensorType(shape, dtype), numbers, below)
 
 
-def _load(file: Path) -> ModuleType:
+def load_module(file: Path) -> ModuleType:
+    """The module in a user's file. Raises CommandError where it can not be loaded."""
     name = file.stem
     if name in sys.modules:
         raise CommandError(

@@ -27,8 +27,9 @@ def print_graph(
     of its own. Constants with more than `max_constant` elements are elided; `origins` adds the
     user's line and the module path as a comment.
 
-    With `full` the text stands for the graph: no constant is elided, large ones are base64, a NaN
-    with other bits than NumPy's is written as its bits, and the comments have whole paths and say which node is of the backward pass or of an update.
+    With `full` the text stands for the graph: no constant is elided, large ones are base64, and a
+    NaN with other bits than NumPy's is written as its bits. The comments have whole paths, and say
+    which node is of the backward pass or of an update.
     """
     return "\n".join(_graph_lines(graph, origins, max_constant, full))
 

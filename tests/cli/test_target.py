@@ -8,7 +8,7 @@ import pytest
 
 from needle_ir import Tensor
 from needle_ir.cli import CommandError
-from needle_ir.cli.target import add_target_arguments, load_target, random_array
+from needle_ir.cli.target import add_target_arguments, array_of_type, load_target
 from needle_ir.ir import Graph
 
 SOURCE = """
@@ -92,7 +92,7 @@ def test_a_function_with_random_arguments(example):
 
 def test_the_numbers_are_those_of_the_seed():
     def numbers(seed, text="f32[5]"):
-        return random_array(text, np.random.default_rng(seed)).tolist()
+        return array_of_type(text, np.random.default_rng(seed)).tolist()
 
     assert numbers(0) == numbers(0) != numbers(1)
 
@@ -100,7 +100,7 @@ def test_the_numbers_are_those_of_the_seed():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_seed_on_the_command_line(example, seed):
     args = [f"{example}:scaled", "--input", "f64[3]", "--seed", seed]
-    expected = random_array("f64[3]", np.random.default_rng(seed))
+    expected = array_of_type("f64[3]", np.random.default_rng(seed))
     assert load(*args).args[0].numpy().tolist() == expected.tolist()
 
 
@@ -140,7 +140,7 @@ def again(example, name, *arguments):
     ],
 )
 def test_types(text, type):
-    array = random_array(text, np.random.default_rng(0))
+    array = array_of_type(text, np.random.default_rng(0))
     assert array.dtype == type
     shape = text.partition("[")[2].partition("]")[0].split(",")
     assert array.shape == tuple(int(x) for x in shape if x.strip())
@@ -148,9 +148,9 @@ def test_types(text, type):
 
 def test_limits():
     numbers = np.random.default_rng(0)
-    assert {*random_array("i64[100]:3", numbers).tolist()} == {0, 1, 2}
-    assert {*random_array("i32[100]", numbers).tolist()} == {0, 1}
-    assert {*random_array("bool[100]", numbers).tolist()} == {False, True}
+    assert {*array_of_type("i64[100]:3", numbers).tolist()} == {0, 1, 2}
+    assert {*array_of_type("i32[100]", numbers).tolist()} == {0, 1}
+    assert {*array_of_type("bool[100]", numbers).tolist()} == {False, True}
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_limits():
 )
 def test_bad_types(text, message):
     with pytest.raises(CommandError, match=message):
-        random_array(text, np.random.default_rng(0))
+        array_of_type(text, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
