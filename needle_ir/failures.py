@@ -194,14 +194,13 @@ def _file_text(
     from needle_ir import __version__
     from needle_ir.passes import format_pipeline
 
-    message = " | ".join(f"{type(error).__name__}: {error}".splitlines())
     versions = f"needle_ir {__version__}, numpy {np.__version__}, "
     versions += f"python {platform.python_version()}, {platform.platform(terse=True)}"
     lines = [
         "# A failure of needle_ir. Run it again with: needle-ir replay THIS_FILE",
-        f"# error: {message}",
+        f"# error: {_one_line(f'{type(error).__name__}: {error}')}",
         f"# stage: {stage}",
-        f"# pipeline: {format_pipeline(passes)}",
+        f"# pipeline: {_one_line(format_pipeline(passes))}",
         f"# versions: {versions}",
     ]
     if arrays is not None and os.environ.get(VALUES) == "1":
@@ -209,6 +208,10 @@ def _file_text(
     frames = traceback.format_tb(error.__traceback__)
     lines += [f"#     {line.rstrip()}" for frame in frames for line in frame.splitlines()]
     return "\n".join([*lines, graph.format(full=True), ""])
+
+
+def _one_line(text: str) -> str:
+    return " | ".join(text.splitlines())
 
 
 def _written_values(arrays: Sequence[Array]) -> str:

@@ -64,8 +64,8 @@ def _parse_text(text: str, table: Mapping[str, Callable[..., Pass]]) -> list[Pas
             raise ValueError(f"pipeline {text!r}: can not read it at {text[position:]!r}")
         name, options = item.group(1), item.group(2)
         if name not in table:
-            near = difflib.get_close_matches(name, table, n=1)
-            meant = f"did you mean {near[0]}? " if near else ""
+            near = difflib.get_close_matches(name, table, n=2)
+            meant = f"did you mean {' or '.join(near)}? " if near else ""
             raise ValueError(f"no pass {name!r}; {meant}the passes are {', '.join(sorted(table))}")
         values = _parse_options(options or "")
         try:
