@@ -4,8 +4,9 @@ Both are run node by node with no optimization: requests expanded, composites op
 rounding is measured. The first graph is run again with its inputs and every result of a node moved
 by up to one rounding error at random (Monte Carlo arithmetic, Parker 1997). Where this moves an
 output by s, two correct compilations may differ by as much: up to 16 s, at least 8 ε of the
-output's largest element, and never more than 32 ε · depth of it (or of 1, where that is larger). ε
-is that of the coarsest float dtype in the graph, depth its longest chain of nodes.
+output's largest element, and never more than 32 ε · depth · the largest number in the run (or 1,
+where that is larger): a moved number may take the other branch. ε is that of the coarsest float
+dtype in the graph, depth its longest chain of nodes.
 """
 
 from collections.abc import Sequence
@@ -53,15 +54,16 @@ class Reference:
         self.arrays = arrays
         self.seed = seed
         plain = runnable(graph)
-        self.outputs = run_nodes(plain, arrays, seed)
+        met = [1.0]
+        self.outputs = run_nodes(plain, arrays, seed, met=met)
         dtypes = {node.dtype for node in plain.nodes if is_floating(node.dtype)}
         epsilon = max([float(np.finfo(dtype).eps) for dtype in dtypes], default=0.0)
         moved = [
             run_nodes(plain, arrays, seed, moved_by=epsilon, stream=i) for i in range(_MOVED_RUNS)
         ]
-        depth = _depth(plain)
+        most = 32 * epsilon * _depth(plain) * max(met)
         self.tolerances = [
-            _tolerance(output, [run[i] for run in moved], epsilon, depth)
+            _tolerance(output, [run[i] for run in moved], epsilon, most)
             for i, output in enumerate(self.outputs)
         ]
 
@@ -79,12 +81,17 @@ def runnable(graph: Graph) -> Graph:
 
 
 def run_nodes(
-    graph: Graph, arrays: Sequence[Array], seed: int, moved_by: float = 0.0, stream: int = 0
+    graph: Graph,
+    arrays: Sequence[Array],
+    seed: int,
+    moved_by: float = 0.0,
+    stream: int = 0,
+    met: list[float] | None = None,
 ) -> tuple[Array, ...]:
     """The outputs of `graph`, node by node. Random draws are those of `seed`.
 
     With `moved_by`, float inputs and the results of float nodes that compute are multiplied by
-    1 + u · moved_by, u uniform in [-1, 1].
+    1 + u · moved_by, u uniform in [-1, 1]. The largest magnitudes of floats are added to `met`.
     """
     numbers = np.random.default_rng([seed, stream])
 
@@ -95,6 +102,8 @@ def run_nodes(
         return np.asarray(value * factor, value.dtype)
 
     values = {node: moved(x) for node, x in zip(graph.inputs, arrays, strict=True)}
+    if met is not None:
+        met += [_largest(x) for x in arrays if is_floating(x.dtype)]
     reads = {node: len(users) for node, users in graph.users.items()}
     kept = {*graph.outputs, *graph.inputs}
     with draws.repeatable(seed), np.errstate(all="ignore"):
@@ -104,6 +113,8 @@ def run_nodes(
                 continue
             value = evaluate(node, [values[operand] for operand in node.inputs])
             values[node] = value if node.op.has(Trait.VIEW) else moved(value)
+            if met is not None and is_floating(node.dtype):
+                met.append(_largest(value))
             for operand in dict.fromkeys(node.inputs):
                 reads[operand] -= 1
                 if not reads[operand] and operand not in kept:
@@ -132,13 +143,12 @@ def compare(name: str, expected: Array, found: Array, tolerance: float) -> Diffe
     )
 
 
-def _tolerance(expected: Array, moved: list[Array], epsilon: float, depth: int) -> float:
+def _tolerance(expected: Array, moved: list[Array], epsilon: float, most: float) -> float:
     if not is_floating(expected.dtype):
         return 0.0
     largest = _largest(expected)
     with np.errstate(all="ignore"):
         spread = max(_largest(x.astype(np.float64) - expected) for x in moved)
-    most = 32 * epsilon * depth * max(1.0, largest)
     return min(max(16 * spread, 8 * epsilon * largest), most)
 
 

@@ -274,8 +274,8 @@ class _Bisector:
         if before is after:
             return None
         both = runnable(Graph(graph.inputs, [before, after], graph.effects))
-        values = run_nodes(both, self._arrays, self._seed)
-        return compare("the value", *values, tolerance=0.0)
+        old, new = run_nodes(both, self._arrays, self._seed)
+        return compare("the value", old, new, tolerance=0.0)
 
 
 def _state(pass_: Pass, graph: Graph, allowed: int | None = None) -> _State:
