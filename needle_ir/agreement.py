@@ -44,7 +44,8 @@ class Difference:
             return f"{self.name}: only rounding, most{place}: {values}"
         of = f"{self.count} of {self.size} elements" if self.size > 1 else "the value"
         differ = "differ" if self.count > 1 else "differs"
-        return f"{self.name}: {of} {differ}, most{place}: {values} (tolerance {self.tolerance:.1e})"
+        most = f" (tolerance {self.tolerance:.1e})" if self.tolerance else ""
+        return f"{self.name}: {of} {differ}, most{place}: {values}{most}"
 
 
 class Reference:

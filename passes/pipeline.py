@@ -1,6 +1,5 @@
 """Pipelines: lists of passes, their text form, and the manager that runs them."""
 
-import difflib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -64,6 +63,8 @@ def _parse_text(text: str, table: Mapping[str, Callable[..., Pass]]) -> list[Pas
             raise ValueError(f"pipeline {text!r}: can not read it at {text[position:]!r}")
         name, options = item.group(1), item.group(2)
         if name not in table:
+            import difflib
+
             near = difflib.get_close_matches(name, table, n=2)
             meant = f"did you mean {' or '.join(near)}? " if near else ""
             raise ValueError(f"no pass {name!r}; {meant}the passes are {', '.join(sorted(table))}")

@@ -4,7 +4,6 @@ docs/inspection.md has the grammar. A text has one graph, whose nodes stand in a
 operands come before their users.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -317,5 +316,7 @@ def _origin(comment: str) -> Origin | None:
 
 
 def _near(name: str, known: list[str]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(name, known, n=3)
     return f"; did you mean {' or '.join(near)}?" if near else ""
