@@ -31,6 +31,7 @@ from needle_ir.ir import (
 from needle_ir.passes import make_plan
 from needle_ir.random_inputs import Floats, checked_inputs, random_inputs
 from needle_ir.runtime import KERNELS, Executor, draws
+from needle_ir.tensor import Tensor
 
 # Gives the outputs of a graph.
 Run = Callable[[Graph, Sequence[Array], int], tuple[Array, ...]]
@@ -125,7 +126,7 @@ def bisect(
     if inputs is None:
         sets = [random_inputs(graph, seed, floats) for floats in Floats]
     else:
-        sets = [checked_inputs(graph, [getattr(x, "numpy", lambda x=x: x)() for x in inputs])]
+        sets = [checked_inputs(graph, [x.numpy() if isinstance(x, Tensor) else x for x in inputs])]
     with inherit_origin(None):
         results = []
         for arrays in sets:

@@ -14,14 +14,25 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from needle_ir.ir import CONSTANT, Array, Graph, OpError, Pass, inherit_origin, parse
+from needle_ir.ir import (
+    CONSTANT,
+    Array,
+    Graph,
+    OpError,
+    ParseError,
+    Pass,
+    inherit_origin,
+    parse,
+)
+from needle_ir.ops import COMPOSITES
+from needle_ir.ops.cluster import FUSED
 from needle_ir.runtime import MissingKernelError
 
 if TYPE_CHECKING:
@@ -109,24 +120,45 @@ class Failure:
     @classmethod
     def read(cls, text: str) -> "Failure":
         """The failure in a text. Raises ValueError for one that is no failure file."""
-        header: dict[str, str] = {}
-        for line in text.splitlines():
-            if not line.startswith("#"):
-                break
-            match = _HEADER.fullmatch(line)
-            if match is not None:
-                header[match["key"]] = match["value"]
+        header = _header(text)
         missing = {"error", "stage", "pipeline", "versions"} - header.keys()
         if missing:
             raise ValueError(f"this is no failure file: it lacks {', '.join(sorted(missing))}")
+        try:
+            graph = parse(text)
+        except ParseError as error:
+            if "composites" in header:
+                error.add_note(f"the program defined {header['composites']}")
+            raise
         return cls(
-            graph=parse(text),
+            graph=graph,
             error=header["error"],
             stage=header["stage"],
             pipeline=header["pipeline"],
             versions=header["versions"],
-            values=_read_values(header["values"]) if "values" in header else None,
+            values=values_in(text),
         )
+
+
+def values_in(text: str) -> tuple[Array, ...] | None:
+    """The values of the inputs in a failure file, None where it, or any other text, has none."""
+    data = _header(text).get("values")
+    if data is None:
+        return None
+    with np.load(io.BytesIO(base64.b64decode(data))) as archive:
+        return tuple([archive[f"arr_{i}"] for i in range(len(archive.files))])
+
+
+def _header(text: str) -> dict[str, str]:
+    """What the comments above the graph say."""
+    header: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        match = _HEADER.fullmatch(line)
+        if match is not None:
+            header[match["key"]] = match["value"]
+    return header
 
 
 def replay(
@@ -203,11 +235,26 @@ def _file_text(
         f"# pipeline: {_one_line(format_pipeline(passes))}",
         f"# versions: {versions}",
     ]
+    composites = _composites(graph)
+    if composites:
+        lines.append(f"# composites: {', '.join(composites)}")
     if arrays is not None and os.environ.get(VALUES) == "1":
         lines.append(f"# values: {_written_values(arrays)}")
     frames = traceback.format_tb(error.__traceback__)
     lines += [f"#     {line.rstrip()}" for frame in frames for line in frame.splitlines()]
     return "\n".join([*lines, graph.format(full=True), ""])
+
+
+def _composites(graph: Graph) -> list[str]:
+    """The composites that are not of the library, and where they are defined."""
+    library = set(COMPOSITES.values())
+    found = dict.fromkeys(x.op for x in graph.nodes if x.op.decompose and x.op not in library)
+    codes = {op: getattr(op.decompose, "__code__", None) for op in found if op is not FUSED}
+    return [
+        _one_line(f"{op.name} in {code.co_filename}:{code.co_firstlineno}")
+        for op, code in codes.items()
+        if code is not None
+    ]
 
 
 def _one_line(text: str) -> str:
@@ -221,11 +268,6 @@ def _written_values(arrays: Sequence[Array]) -> str:
     file = io.BytesIO()
     np.savez_compressed(file, *arrays)
     return base64.b64encode(file.getvalue()).decode()
-
-
-def _read_values(text: str) -> tuple[Array, ...]:
-    with np.load(io.BytesIO(base64.b64decode(text))) as archive:
-        return tuple([archive[f"arr_{i}"] for i in range(len(archive.files))])
 
 
 def _write(directory: Path, text: str) -> Path:
@@ -246,7 +288,8 @@ def _write(directory: Path, text: str) -> Path:
     except BaseException:
         os.unlink(temporary)
         raise
-    files = sorted(directory.glob("needle_ir-*.nir"), key=lambda x: x.stat().st_mtime)
-    for old in files[:-MAX_FILES]:
-        old.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):  # another process may remove old files as well
+        files = sorted(directory.glob("needle_ir-*.nir"), key=lambda x: x.stat().st_mtime)
+        for old in files[:-MAX_FILES]:
+            old.unlink()
     return path

@@ -50,8 +50,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         if options.inputs or options.args is not None:
             raise CommandError("--input and --args are for functions; a graph takes --npz")
-        graph = read_graph(options.target)
-        sets = input_sets(graph, options)
+        graph, values = read_graph(options.target)
+        sets = input_sets(graph, options, values)
     found = Bisection("same")
     for arrays in sets:
         try:

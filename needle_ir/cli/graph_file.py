@@ -8,6 +8,7 @@ from pathlib import Path
 from needle_ir.cli import CommandError
 from needle_ir.cli.target import load_module
 from needle_ir.compiler import read_pipeline
+from needle_ir.failures import values_in
 from needle_ir.ir import Array, Graph, ParseError, Pass, parse
 from needle_ir.random_inputs import Floats, load_inputs, random_inputs
 
@@ -47,10 +48,13 @@ def read_text(name: str) -> str:
         raise CommandError(f"{name} can not be read: {error}") from None
 
 
-def read_graph(name: str) -> Graph:
-    """The graph in a file, or on stdin for `-`. Raises CommandError for what is no graph."""
+def read_graph(name: str) -> tuple[Graph, tuple[Array, ...] | None]:
+    """The graph in a file, or on stdin for `-`, and the inputs in it if it is a failure file that
+    has them. Raises CommandError for what is no graph.
+    """
+    text = read_text(name)
     try:
-        return parse(read_text(name))
+        return parse(text), values_in(text)
     except ParseError as error:
         raise CommandError(f"{'stdin' if name == '-' else name}: {error}") from None
 
@@ -66,11 +70,16 @@ def passes_of(text: str | None) -> list[Pass]:
         raise CommandError(str(error)) from None
 
 
-def input_sets(graph: Graph, options: argparse.Namespace) -> list[list[Array]]:
-    """The inputs to run on: those of a file, or random ones, once normal and once positive.
+def input_sets(
+    graph: Graph, options: argparse.Namespace, values: tuple[Array, ...] | None = None
+) -> list[list[Array]]:
+    """The inputs to run on: those of --npz, else `values`, else random ones, once normal and once
+    positive.
 
     Raises CommandError for a file that does not fit.
     """
+    if options.npz is None and values is not None:
+        return [[*values]]
     if options.npz is None:
         return [random_inputs(graph, options.seed, floats) for floats in Floats]
     try:

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the passes. Raises CommandError where one fails, or a check does."""
     passes = passes_of(options.pipeline)
     load_composites(options)
-    graph = read_graph(options.file)
+    graph, values = read_graph(options.file)
     progress = Progress(passes)
     instruments: list[Instrument] = [progress]
     if options.print_after_change:
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         instruments.append(Verify())
     check = _NumericCheck(progress, options.seed)
     if options.numeric_check:
-        check.sets = input_sets(graph, options)
+        check.sets = input_sets(graph, options, values)
         instruments.append(check)
     try:
         with inherit_origin(None):  # what a pass adds is of no line of this program

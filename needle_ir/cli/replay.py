@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         failure = Failure.read(read_text(options.file))
     except ValueError as error:
-        raise CommandError(f"{options.file}: {error}") from None
+        notes = getattr(error, "__notes__", ())
+        raise CommandError("\n".join([f"{options.file}: {error}", *notes])) from None
     try:
         passes = passes_of(failure.pipeline if options.pipeline is None else options.pipeline)
     except CommandError as error:

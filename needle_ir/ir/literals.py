@@ -108,7 +108,10 @@ def _number(lexer: Lexer) -> int | float:
     start, word = lexer.start, lexer.advance()
     if "x" in word:
         lexer.fail(f"{word} gives the bits of a float in an array; it is no value elsewhere", start)
-    return int(word) if word.removeprefix("-").isdigit() else float(word)
+    try:
+        return int(word) if word.removeprefix("-").isdigit() else float(word)
+    except ValueError as error:  # Python reads no integer of more than 4,300 digits
+        lexer.fail(str(error), start)
 
 
 def refuse_elided(lexer: Lexer) -> None:

@@ -1,5 +1,8 @@
 """`needle-ir replay`: a failure file fails again, or does not any more."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,9 @@ import pytest
 import needle_ir as ndl
 from needle_ir.cli import main
 from needle_ir.ir import Graph
+from needle_ir.passes import Rule, RulePass
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Breaks:
@@ -66,6 +72,60 @@ def test_the_other_commands_read_the_file(file: Path, capsys: Any) -> None:
     out = capsys.readouterr().out
     assert out.startswith("pass 4, cse, fails by itself")
     assert "LookupError: no luck" in out
+
+
+def test_the_values_in_the_file_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """The rule is wrong for 9, and right for 0 and 1."""
+    rule = Rule("wrong", lambda x: ndl.ops.sqrt(x), lambda x: ndl.ops.minimum(x, 5.0))
+    monkeypatch.setenv("NEEDLE_IR_CRASHES", str(tmp_path / "crashes"))
+    monkeypatch.setenv("NEEDLE_IR_CRASH_VALUES", "1")
+    compiled = ndl.compile(lambda x: ndl.sqrt(x), x := ndl.Tensor([0.0, 1.0, 9.0]))
+    monkeypatch.setattr(compiled.program.executor, "_run", lambda x: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        compiled(x)
+    monkeypatch.undo()
+    (path,) = (tmp_path / "crashes").iterdir()
+    monkeypatch.setattr("needle_ir.passes.CSE", lambda: RulePass("cse", [rule]))
+    assert main(["bisect", str(path), "-p", "cse"]) == 1
+    assert "output 0: 1 of 3 elements differs, most at [2]: 3.0 before, 5.0 now" in (
+        capsys.readouterr().out
+    )
+
+
+SILU = """
+import needle_ir as ndl
+
+
+@ndl.composite()
+def replayed_silu(x):
+    return x / (1 + ndl.exp(-x))
+"""
+
+
+def test_a_composite_of_the_program_is_named_with_its_file(
+    tmp_path: Path, broken_cse: pytest.MonkeyPatch
+) -> None:
+    broken_cse.setenv("NEEDLE_IR_CRASHES", str(tmp_path / "crashes"))
+    source = tmp_path / "replayed_program.py"
+    source.write_text(SILU)
+    namespace: dict[str, Any] = {"__name__": "replayed_program"}
+    exec(compile(SILU, str(source), "exec"), namespace)
+    with pytest.raises(LookupError):
+        ndl.compile(namespace["replayed_silu"], ndl.Tensor([1.0]), pipeline="cse")
+    (path,) = (tmp_path / "crashes").iterdir()
+    assert replayed(path)[0] == 1
+    assert f"the program defined replayed_silu in {source}:5" in replayed(path)[1]
+    assert replayed(path, "--load", source, "-p", "lower, cse") == (0, "")
+
+
+def replayed(*arguments: object) -> tuple[int, str]:
+    """Exit status and stderr of the command in a process of its own."""
+    command = [sys.executable, "-m", "needle_ir", "replay", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr
 
 
 def test_files_that_are_none(tmp_path: Path, capsys: Any, file: Path) -> None:

@@ -126,6 +126,11 @@ def test_broken_texts(broken: str, line: int, column: int, reason: str | None) -
     assert str(error.value).startswith(f"line {line}, column {column}: {error.value.reason}\n")
 
 
+def test_a_number_of_too_many_digits() -> None:
+    with pytest.raises(ParseError, match="Exceeds the limit"):
+        parse(body(f"  %0 = sum(%x) {{axes={'9' * 5000}}} : f32[]"))
+
+
 def test_an_error_points_at_its_place() -> None:
     with pytest.raises(ParseError) as error:
         parse(body("\t %0 = expp(%x) : f32[2]"))
