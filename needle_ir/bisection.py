@@ -99,7 +99,8 @@ class Bisection:
             which = f"number {self.number} of {self.of}"
             return f"the rewrite {self.rule} of {where}, {after} ({which})"
         if self.verdict == "pass":
-            return f"{where}, {does} by itself, not by one of its {self.of} announced rewrites"
+            rewrites = f", not by one of its {self.of} announced rewrites" if self.of else ""
+            return f"{where}, {does} by itself{rewrites}"
         return f"the plan {does}: node by node, the optimized graph is right"
 
 
@@ -239,10 +240,11 @@ class _Bisector:
             return seen[allowed][1].wrong
 
         if look(0):
-            state, first = seen[0]
-            # Where only the refusals make it fail, it can not be taken apart.
-            taken = verdict if first.error is not None and verdict.error is None else first
-            return self._report("pass", taken, of=count, **where)
+            first = seen[0][1]
+            if first.error is not None and verdict.error is None:
+                where["note"] = "its rewrites can not be left out: it fails without them"
+                return self._report("pass", verdict, of=count, **where)
+            return self._report("pass", first, of=count, **where)
         right, wrong = 0, count
         while wrong - right > 1:
             middle = (right + wrong) // 2

@@ -93,7 +93,9 @@ class GraphDumper:
         if before is not None:
             drawable = change = Change(before, graph)
             counts = f"{len(before.nodes)} -> {counts}: {change}"
-        text = f"# {stem}: {head}\n# {counts}\n{print_graph(graph)}\n"
+        # `needle-ir opt` reads the file where no constant is elided.
+        shown = print_graph(graph, max_constant=64)
+        text = f"# {stem}: {head}\n# {counts}\n{shown}\n"
         write_text(self._folder / f"{stem}.txt", text)
         title = f"{stem} @{graph.name}"
         drawing = draw(drawable, level=self._level, title=title)

@@ -12,7 +12,7 @@ import needle_ir as ndl
 from needle_ir import ops
 from needle_ir.compiler import read_pipeline
 from needle_ir.ir import Graph, Node, Pass, TensorType
-from needle_ir.passes import DEFAULT_PIPELINE, Rule, RulePass, run_pipeline
+from needle_ir.passes import DEFAULT_PIPELINE, Lower, Rule, RulePass, run_pipeline
 from needle_ir.runtime import interpret
 from tests.passes.graph_text import arg
 from tests.passes.random_graphs import Sample, make_sample, samples, tolerance
@@ -223,6 +223,28 @@ def test_a_pass_that_announces_nothing() -> None:
     found = ndl.bisect(loss_graph(), pipeline=["cse", Silent(), "cse"])
     assert (found.verdict, found.pass_name, found.pass_number) == ("pass", "silent", 2)
     assert str(found).startswith("pass 2, silent, changes the numbers by itself")
+
+
+@dataclass(frozen=True)
+class NeedsItsRewrites:
+    """Fails where a rewrite of it is refused, and makes a wrong graph where none is."""
+
+    name = "needy"
+
+    def run(self, graph: Graph) -> Graph:
+        lowered = Lower().run(graph)
+        if any(node.op.decompose for node in lowered.nodes):
+            raise LookupError("a composite is left")
+        return Silent().run(lowered)
+
+
+def test_a_pass_that_needs_its_rewrites() -> None:
+    x = arg("x", 2, 3)
+    graph = Graph([x], [ops.linear(x, np.ones((3, 2)), np.zeros(2))])
+    found = ndl.bisect(graph, pipeline=["cse", NeedsItsRewrites()])
+    assert (found.verdict, found.pass_name, found.error) == ("pass", "needy", None)
+    assert found.differences[0].count == 4
+    assert found.note == "its rewrites can not be left out: it fails without them"
 
 
 @dataclass(frozen=True)
