@@ -11,7 +11,7 @@ import numpy as np
 from needle_ir.ir.graph import Graph
 from needle_ir.ir.node import CONSTANT, Array, Node
 from needle_ir.ir.registry import written_name
-from needle_ir.ir.types import short_name
+from needle_ir.ir.types import SHORT_NAMES, short_name
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 # How long a line may be for the comments of the others to stand in one column behind it.
@@ -73,6 +73,8 @@ def print_attr(
     told from Python's; in a constant the type of the node says that. With `full`, large arrays are
     not elided.
     """
+    if isinstance(value, np.ndarray | np.generic | np.dtype) and not _has_name(value):
+        return _elided(value)  # no dtype of the IR: only an attribute of a composite can be one
     if typed and isinstance(value, np.ndarray | np.generic):
         shape = f"[{','.join(map(str, value.shape))}]" if isinstance(value, np.ndarray) else ""
         elements = _print_array(np.asarray(value), max_constant, full)
@@ -94,7 +96,16 @@ def print_attr(
         return _quoted(value)
     if isinstance(value, int | float):
         return repr(value)
-    return f"<{value!r}>" if not isinstance(value, Graph) else repr(value)
+    return repr(value) if isinstance(value, Graph) else _elided(value)
+
+
+def _has_name(value: Any) -> bool:
+    dtype = value if isinstance(value, np.dtype) else value.dtype
+    return dtype.name in SHORT_NAMES
+
+
+def _elided(value: object) -> str:
+    return f"<{value!r}>".replace("\n", " ")
 
 
 def _graph_lines(graph: Graph, origins: bool, max_constant: int, full: bool) -> list[str]:

@@ -11,7 +11,7 @@ from needle_ir.ir.errors import DTypeError
 
 DType = np.dtype[Any]
 
-_SHORT_NAMES = {
+SHORT_NAMES = {
     "bool": "bool",
     "int8": "i8",
     "int16": "i16",
@@ -27,7 +27,7 @@ _SHORT_NAMES = {
 }
 
 
-_DTYPES = {short: np.dtype(name) for name, short in _SHORT_NAMES.items()}
+_DTYPES = {short: np.dtype(name) for name, short in SHORT_NAMES.items()}
 
 
 class TensorType:
@@ -87,7 +87,7 @@ _types: WeakValueDictionary[tuple[tuple[int, ...], DType], TensorType] = WeakVal
 @lru_cache(maxsize=64)
 def short_name(dtype: DType) -> str:
     """The name of a dtype in the text form: `f32` for float32."""
-    return _SHORT_NAMES[dtype.name]
+    return SHORT_NAMES[dtype.name]
 
 
 def named_dtype(short: str) -> DType:
@@ -107,8 +107,8 @@ def as_dtype(dtype: Any) -> DType:
         result = np.dtype(dtype)
     except TypeError:
         raise DTypeError(f"{dtype!r} is not a dtype") from None
-    if result.name not in _SHORT_NAMES:
-        supported = ", ".join(_SHORT_NAMES)
+    if result.name not in SHORT_NAMES:
+        supported = ", ".join(SHORT_NAMES)
         raise DTypeError(f"dtype {result.name} is not supported; the dtypes are {supported}")
     return result.newbyteorder("=")
 

@@ -231,6 +231,15 @@ def test_attributes_of_any_kind(attrs: dict[str, Any]) -> None:
     assert [type(x) for x in found.values()] == [type(x) for x in Attrs(attrs).values()]
 
 
+@pytest.mark.parametrize(
+    "value", [1j, np.complex64(1j), np.array([1j]), np.dtype("complex64"), {1}, np.str_("a")]
+)
+def test_values_without_a_text_are_shown_and_refused(value: Any) -> None:
+    node = Node(ANY_ATTRS, (), Attrs({"a": (value,)}), leaf().type)
+    with pytest.raises(ParseError, match="was left out when this was printed"):
+        parse(print_graph(Graph([], [node]), full=True))
+
+
 def test_graphs_inside_of_graphs() -> None:
     x, inner = leaf(2, name="x"), leaf(2, name="x")
     draw = ops.random_normal((2,), 0, 1, "float32")
