@@ -1,7 +1,7 @@
 """Run passes on a graph in the text form, and print the graph that they make.
 
-FILE.nir is what `print(graph)` shows (`graph.format(full=True)` where there are large constants), or
-a .txt file of `dump_graphs`. `-` is stdin, so that commands can be chained:
+FILE.nir is what `print(graph)` shows (`graph.format(full=True)` where there are large constants),
+or a .txt file of `dump_graphs`. `-` is stdin, so that commands can be chained:
 
     needle-ir opt -p "lower, simplify, cse" loss.nir
     needle-ir opt -p lower loss.nir --full-constants | needle-ir opt -p "cse, dce" - --verify-each
