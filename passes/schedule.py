@@ -9,12 +9,14 @@ from needle_ir.ir import CONSTANT, INPUT, Graph, Node, Trait
 def schedule(graph: Graph) -> tuple[Node, ...]:
     """The nodes that compute something, in an order that keeps few bytes alive.
 
-    Two orders are tried, the graph's own (depth first from the outputs) and a greedy one, and the
-    one with the lower peak is taken. Effects keep their order.
+    Two orders are tried, the graph's own (depth first from the outputs) and a greedy one, each as
+    it is and with every node as late as its memory allows; the one with the lowest peak is taken,
+    the first of equal ones. Effects keep their order.
     """
     depth_first = tuple(node for node in graph.nodes if node.op not in (INPUT, CONSTANT))
     greedy = _greedy_order(graph, depth_first)
-    return min(depth_first, greedy, key=lambda order: peak_bytes(graph, order))
+    orders = [depth_first, greedy, _late_order(graph, depth_first), _late_order(graph, greedy)]
+    return min(orders, key=lambda order: peak_bytes(graph, order))
 
 
 def peak_bytes(graph: Graph, order: tuple[Node, ...]) -> int:
@@ -91,3 +93,32 @@ def _greedy_order(graph: Graph, depth_first: tuple[Node, ...]) -> tuple[Node, ..
             if waits[follower] == 0:
                 heappush(ready, entry(follower))
     return tuple(order)
+
+
+def _late_order(graph: Graph, order: tuple[Node, ...]) -> tuple[Node, ...]:
+    """The order with every node moved down to its first reader, where what it makes is at least as
+    big as the operands that would have to wait for it. So a value that is computed again, from what
+    is there anyway, is computed when it is needed and not before.
+    """
+    reads, _ = _reads(graph)
+    stays = {*graph.outputs, *graph.effects}
+    unplaced = {node: len(graph.users[node]) for node in order}
+    is_read: set[Node] = set()  # the memories that a placed node reads
+    placed: dict[Node, None] = {}  # from the end
+    for anchor in reversed(order):
+        stack = [anchor]
+        while stack:
+            node = stack.pop()
+            if node in placed or node not in unplaced:
+                continue
+            if node is not anchor:
+                waiting = sum(_own_bytes(x) for x in reads[node] if x not in is_read)
+                if unplaced[node] or node in stays or _own_bytes(node) < waiting:
+                    continue
+            placed[node] = None
+            is_read |= reads[node]
+            for operand in dict.fromkeys(node.inputs):
+                if operand in unplaced:
+                    unplaced[operand] -= 1
+                    stack.append(operand)
+    return tuple(reversed(placed))
