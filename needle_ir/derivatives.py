@@ -83,7 +83,9 @@ def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[A
     return (result, pullback, *([aux] if has_aux else []))
 
 
-def jacrev(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
+def jacrev(
+    fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """The Jacobian of `fn` by the arguments `argnums`, in reverse mode: a sweep for each element
     of the result.
 
@@ -95,7 +97,9 @@ def jacrev(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) 
     return _jacobian(fn, argnums, has_aux, _rows)
 
 
-def jacfwd(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
+def jacfwd(
+    fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """As `jacrev`, in forward mode: a sweep for each element of the arguments."""
     return _jacobian(fn, argnums, has_aux, _columns)
 
@@ -295,7 +299,9 @@ def _of_type(leaf: Any, like: Tensor, name: str) -> Tensor:
     dtype = None if is_array else like.dtype
     tensor = leaf if isinstance(leaf, Tensor) else Tensor(leaf, dtype=dtype, requires_grad=False)
     if tensor.shape != like.shape:
-        raise ShapeError(f"{name} has the shape {tensor.shape}; it belongs to {like.shape}", capture_origin())
+        raise ShapeError(
+            f"{name} has the shape {tensor.shape}; it belongs to {like.shape}", capture_origin()
+        )
     if tensor.dtype != like.dtype:
         raise DTypeError(
             f"{name} is {tensor.dtype}; it belongs to {like.dtype}: convert it with "

@@ -8,10 +8,10 @@ to values that are still alive then, as in Checkmate (Jain et al. 2020), without
 """
 
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush, heapreplace
-from itertools import accumulate
+from heapq import heapify, heappop, heapreplace
+from itertools import accumulate, islice
 
 from needle_ir.ir import (
     CONSTANT,
@@ -32,8 +32,16 @@ MAX_CHAIN = 64
 # Two computations of one value that are at most so many steps apart are made one.
 NEARBY = 32
 # In one round, this share of the peak is to be dropped at most: then the next peak is looked at.
-SHARE = 0.25
-MAX_ROUNDS = 64
+# Where that does not help, half as much is tried, down to the smallest share.
+SHARE = 0.5
+SMALLEST_SHARE = 1 / 32
+# Each round schedules the graph anew: there are at most so many, and the bigger the graph is, the
+# fewer, down to so few.
+MAX_ROUNDS, MIN_ROUNDS, NODES_IN_ALL = 64, 6, 40_000
+# The rounds are greedy, and where they get to depends on how far they want to go. Where so many end
+# above the budget, the others begin again with a part of it to aim at.
+ROUNDS_PER_AIM = 16
+AIMS = (1.0, 0.75, 0.5, 0.0)
 
 
 class BudgetWarning(UserWarning):
@@ -63,29 +71,24 @@ class Remat:
         for node in graph.nodes:
             if node.op.has(Trait.MARKER):
                 raise ValueError(f"remat stands after autodiff: there is a {node.op.name} node")
-        lifetimes = _Lifetimes(graph)
+        before = best = _Lifetimes(graph)
         refused: set[Node] = set()
-        share = SHARE
-        for _ in range(MAX_ROUNDS):
-            if lifetimes.peak <= self.budget:
-                return lifetimes.graph
-            goal = max(self.budget, int(lifetimes.peak * (1 - share)))
-            better = _round(lifetimes, goal, refused)
-            if better is not None:
-                lifetimes, share = better, SHARE
-            elif share > SHARE / 32:
-                share /= 2
-            else:
-                break
-        if lifetimes.peak > self.budget:
+        rounds = iter(range(max(MIN_ROUNDS, min(MAX_ROUNDS, NODES_IN_ALL // _size(graph)))))
+        for aim in AIMS:
+            if best.peak <= self.budget:
+                return best.graph
+            some = islice(rounds, ROUNDS_PER_AIM)
+            found = _search(before, self.budget, int(self.budget * aim), some, refused)
+            best = min(best, found, key=lambda x: x.peak)
+        if best.peak > self.budget:
             warnings.warn(
-                f"remat: the planned peak of {graph.name} is {lifetimes.peak} bytes (without remat "
-                f"{_Lifetimes(graph).peak}), above the budget of {self.budget}: nothing that can "
-                "be computed again brings it further down",
+                f"remat: the planned peak of {graph.name} is {best.peak:,} bytes (without remat "
+                f"{before.peak:,}), above the budget of {self.budget:,}: no way was found to bring "
+                "it further down by computing values again",
                 BudgetWarning,
                 stacklevel=2,
             )
-        return lifetimes.graph
+        return best.graph
 
 
 class _Lifetimes:
@@ -109,7 +112,9 @@ class _Lifetimes:
                     self.reads[memory].append(i)
         self.kept = {self.owner[x] for x in graph.outputs}
         self.end = {
-            node: len(self.order) if node in self.kept else (reads[-1] if reads else self.step[node])
+            node: len(self.order)
+            if node in self.kept
+            else (reads[-1] if reads else self.step[node])
             for node, reads in self.reads.items()
         }
         change = [0] * (len(self.order) + 2)
@@ -136,6 +141,32 @@ def _may_repeat(node: Node) -> bool:
 _ONCE = frozenset({Trait.RANDOM, Trait.EFFECT, Trait.MARKER})
 
 
+def _size(graph: Graph) -> int:
+    return max(1, len(graph.nodes))
+
+
+def _search(
+    start: _Lifetimes, budget: int, aim: int, rounds: Iterable[int], refused: set[Node]
+) -> _Lifetimes:
+    """The first graph within the budget, or the one with the lowest peak that the rounds come to.
+
+    They aim lower, at `aim`, less what is alive while something is computed again.
+    """
+    lifetimes, share = start, SHARE
+    aim -= 2 * max([nbytes(node) for node in start.order], default=0)
+    for _ in rounds:
+        better = _round(lifetimes, max(aim, int(lifetimes.peak * (1 - share))), refused)
+        if better is not None:
+            lifetimes, share = better, SHARE
+        elif share > SMALLEST_SHARE:
+            share /= 2
+        else:
+            break
+        if lifetimes.peak <= budget:
+            break
+    return lifetimes
+
+
 def _round(lifetimes: _Lifetimes, goal: int, refused: set[Node]) -> _Lifetimes | None:
     """The graph with the memory at its peak brought down to `goal`, as far as that goes; None where
     the peak as a whole is no lower then.
@@ -143,11 +174,12 @@ def _round(lifetimes: _Lifetimes, goal: int, refused: set[Node]) -> _Lifetimes |
     at = max(range(len(lifetimes.alive)), key=lifetimes.alive.__getitem__)
     dropped = _choose(lifetimes, at, goal, refused)
     while dropped:
-        copies: dict[Node, Node] = {}
-        graph = _recomputed(lifetimes, at, dropped, copies)
-        apart, merged = _Lifetimes(graph), _Lifetimes(_merged(_Lifetimes(graph)))
-        better = min(merged, apart, key=lambda x: x.peak)
-        if better.peak >= lifetimes.peak:
+        for shared in (True, False):
+            copies, graph = _recomputed(lifetimes, at, dropped, shared)
+            better = _with_less_work(_Lifetimes(graph))
+            if better.peak < lifetimes.peak:
+                break
+        else:
             return None
         refusals = _refusals(dropped, copies)
         if not refusals:
@@ -155,6 +187,14 @@ def _round(lifetimes: _Lifetimes, goal: int, refused: set[Node]) -> _Lifetimes |
         refused |= refusals
         dropped = [node for node in dropped if node not in refused]
     return None
+
+
+def _with_less_work(apart: _Lifetimes) -> _Lifetimes:
+    """The same with copies merged, where that takes no more memory."""
+    merged = _merged(apart)
+    if merged is apart.graph:
+        return apart
+    return min(_Lifetimes(merged), apart, key=lambda x: x.peak)
 
 
 def _refusals(dropped: list[Node], copies: dict[Node, Node]) -> set[Node]:
@@ -168,9 +208,7 @@ def _refusals(dropped: list[Node], copies: dict[Node, Node]) -> set[Node]:
     }
 
 
-def _choose(
-    lifetimes: _Lifetimes, at: int, goal: int, refused: Collection[Node]
-) -> list[Node]:
+def _choose(lifetimes: _Lifetimes, at: int, goal: int, refused: Collection[Node]) -> list[Node]:
     """The values to drop over the step `at`, the best first."""
     costs = node_costs(lifetimes.graph)
     dropped: dict[Node, None] = {}
@@ -237,9 +275,13 @@ def _chain_flops(
 
 
 def _recomputed(
-    lifetimes: _Lifetimes, at: int, dropped: list[Node], copies: dict[Node, Node]
-) -> Graph:
-    """The graph in which the steps after `at` read copies of what is dropped."""
+    lifetimes: _Lifetimes, at: int, dropped: list[Node], shared: bool
+) -> tuple[dict[Node, Node], Graph]:
+    """The copy of each value that is dropped, and the graph in which the steps after `at` read it.
+
+    What several of them are computed from is either computed again once for all, and alive from
+    the first to the last, or for each of them.
+    """
     owner, gone = lifetimes.owner, set(dropped)
     for node in dropped:
         needed = lifetimes.first_read_after(node, at)
@@ -254,29 +296,30 @@ def _recomputed(
                     stack.append(memory)
 
     new: dict[Node, Node] = {}
+    for_all: dict[Node, Node] = {}
+    copies: dict[Node, dict[Node, Node]] = {node: for_all if shared else {} for node in dropped}
 
     def copy(node: Node) -> Node:
         """The late one of a value, made of late ones."""
+        made = copies[owner[node]]
         stack = [node]
         while stack:
             x = stack[-1]
-            waiting = [y for y in x.inputs if owner[y] in gone and y not in copies]
-            if x in copies or not waiting:
+            waiting = [y for y in x.inputs if owner[y] in gone and y not in made]
+            if x in made or not waiting:
                 stack.pop()
-                if x not in copies:
-                    inputs = tuple([copies.get(y, new.get(y, y)) for y in x.inputs])
-                    copies[x] = Node(x.op, inputs, x.attrs, x.type, x.origin)
+                if x not in made:
+                    inputs = tuple([made.get(y, new.get(y, y)) for y in x.inputs])
+                    made[x] = Node(x.op, inputs, x.attrs, x.type, x.origin)
             else:
                 stack += waiting
-        return copies[node]
+        return made[node]
 
-    late = set(dropped)
     for i, node in enumerate(lifetimes.order):
-        inputs = [
-            copy(x) if i > at and owner[x] in late else new.get(x, x) for x in node.inputs
-        ]
+        inputs = [copy(x) if i > at and owner[x] in copies else new.get(x, x) for x in node.inputs]
         new[node] = node.with_inputs(tuple(inputs))
-    return lifetimes.graph.with_roots(lambda x: new.get(x, x))
+    graph = lifetimes.graph.with_roots(lambda x: new.get(x, x))
+    return {node: made[node] for node, made in copies.items()}, graph
 
 
 def _merged(lifetimes: _Lifetimes) -> Graph:

@@ -257,10 +257,8 @@ ORDERS = {
     ).sum(),
     "vjp of vjp of jvp": lambda f: (pulled(pulled(slope_along(f, V), 1.0), V)(X) * V).sum(),
     "hessian of jvp": lambda f: V @ ndl.hessian(slope_along(f, V))(X) @ V,
-    "jacfwd of hessian": lambda f: (ndl.jacfwd(ndl.hessian(f))(X) @ V @ V @ V),
-    "jacrev of jacfwd of grad": lambda f: (
-        ndl.jacrev(ndl.jacfwd(ndl.grad(f)))(X) @ V @ V @ V
-    ),
+    "jacfwd of hessian": lambda f: ndl.jacfwd(ndl.hessian(f))(X) @ V @ V @ V,
+    "jacrev of jacfwd of grad": lambda f: ndl.jacrev(ndl.jacfwd(ndl.grad(f)))(X) @ V @ V @ V,
 }
 
 
@@ -312,7 +310,9 @@ def test_inside_of_what_is_compiled(mode):
     assert close(value, 3 * X**2)
     assert close(slope, 6 * X * V)
     assert close(mode(ndl.hessian(cubes), X), np.diag(6 * X))
-    assert close(mode(lambda x, ct: ndl.vjp(ndl.tanh, x)[1](ct)[0], X, V), (1 - np.tanh(X) ** 2) * V)
+    assert close(
+        mode(lambda x, ct: ndl.vjp(ndl.tanh, x)[1](ct)[0], X, V), (1 - np.tanh(X) ** 2) * V
+    )
 
 
 def test_of_a_function_that_is_jitted():
@@ -359,9 +359,7 @@ def test_through_the_layers_of_a_network():
     for norm in (ndl.ops.batch_norm, ndl.ops.layer_norm):
         value, slope = ndl.jvp(lambda p, norm=norm: loss(p, norm), (params,), (tangents,))
         h = 1e-6
-        moved = [
-            {k: Tensor(params[k] + s * h * tangents[k]) for k in shapes} for s in (-1, 0, 1)
-        ]
+        moved = [{k: Tensor(params[k] + s * h * tangents[k]) for k in shapes} for s in (-1, 0, 1)]
         behind, here, ahead = [loss(p, norm).item() for p in moved]
         assert close(value, here)
         np.testing.assert_allclose(slope.item(), (ahead - behind) / (2 * h), rtol=1e-7)

@@ -220,7 +220,7 @@ BRANCHES: dict[str, tuple[Callable[[Any], Any], Array]] = {
         np.array([0.5, 0.5, 0.25]),
     ),
     "nested the other way": (
-        lambda x: ops.where(x == x, ops.where(ROW, ndl.log(x), 0.0), 0.0),  # noqa: PLR0124
+        lambda x: ops.where(x == x, ops.where(ROW, ndl.log(x), 0.0), 0.0),
         1 / SECOND,
     ),
     "reshaped and transposed": (
@@ -387,7 +387,7 @@ def test_what_was_not_the_largest_or_smallest(
 @pytest.mark.parametrize(
     ("function", "point", "expected"),
     [
-        (lambda x: ops.where(x == x, ndl.log(x), 0.0), 0.0, INF),  # noqa: PLR0124
+        (lambda x: ops.where(x == x, ndl.log(x), 0.0), 0.0, INF),
         (lambda x: ops.where(x >= 0, ndl.sqrt(x), 0.0), 0.0, INF),
         (lambda x: ops.where(x != 0, ndl.log(x), 0.0), NAN, NAN),
         (lambda x: ops.where(x != 0, ndl.tanh(x) * x, 0.0), NAN, NAN),
