@@ -54,8 +54,8 @@ class Remat:
 
     The peak is that of `peak_bytes`: results that are alive at one time, what the caller gets
     included, the inputs not. The numbers stay the same to the last bit. Random draws and effects
-    are never computed again. It stands after the last `cse`, which would take the second
-    computations away, and before `fuse`. Where nothing more helps and the peak is above the
+    are never computed again. It stands at the end of a pipeline: a `cse` behind it would take the
+    second computations away, and `fuse` changes what is alive. Where the peak stays above the
     budget, it gives the best that it found and a BudgetWarning.
     """
 
@@ -221,11 +221,12 @@ def _choose(lifetimes: _Lifetimes, at: int, goal: int, refused: Collection[Node]
     heap: list[tuple[float, int, Node]] = []
     for node, reads in lifetimes.reads.items():
         made, end = lifetimes.step[node], lifetimes.end[node]
-        if made < at < end and node not in lifetimes.kept and node not in refused:
-            if nbytes(node) and _may_repeat(node) and at not in reads:
-                first = price(node)
-                if first is not None:
-                    heap.append((first, made, node))
+        idle = made < at < end and at not in reads and nbytes(node)
+        if not idle or not _may_repeat(node) or node in lifetimes.kept or node in refused:
+            continue
+        first = price(node)
+        if first is not None:
+            heap.append((first, made, node))
     heapify(heap)
     excess = lifetimes.alive[at] - goal
     while heap and excess > 0:

@@ -1,4 +1,4 @@
-"""`jvp`, `vjp`, `jacfwd`, `jacrev`, `hessian`: values by hand, nesting, nested arguments, errors."""
+"""`jvp`, `vjp`, `jacfwd`, `jacrev`, `hessian`: values by hand, nesting, structures, errors."""
 
 from typing import NamedTuple
 

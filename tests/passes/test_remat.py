@@ -278,7 +278,7 @@ def test_in_a_pipeline() -> None:
     "text", ["remat", "remat{budget=true}", "remat{budget=-1}", "remat{size=3}"]
 )
 def test_a_pipeline_without_a_budget_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="budget|size"):
+    with pytest.raises(ValueError, match=r"budget|size"):
         parse_pipeline(text, pass_table(evaluate))
 
 
