@@ -12,6 +12,7 @@ if (_ROOT / "pyproject.toml").is_file() and (_ROOT / "passes" / "__init__.py").i
 from needle_ir import autograd, init, ir, nn, ops, optim
 from needle_ir.autograd import grad, value_and_grad
 from needle_ir.compiler import dump_graphs, instruments, record_passes
+from needle_ir.derivatives import hessian, jacfwd, jacrev, jvp, vjp
 from needle_ir.device import Device, all_devices, cpu, default_device
 from needle_ir.init import manual_seed
 from needle_ir.ir import DTypeError, Graph, OpError, ShapeError
@@ -115,10 +116,14 @@ __all__ = [
     "explain_recompiles",
     "expm1",
     "grad",
+    "hessian",
     "init",
     "instruments",
     "ir",
+    "jacfwd",
+    "jacrev",
     "jit",
+    "jvp",
     "log",
     "log1p",
     "log_softmax",
@@ -149,5 +154,6 @@ __all__ = [
     "trace",
     "value_and_grad",
     "viz",
+    "vjp",
     "where",
 ]

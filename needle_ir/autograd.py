@@ -4,7 +4,7 @@
 """
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce, wraps
 from typing import Any
 
@@ -20,7 +20,7 @@ from needle_ir.ir import (
     scope,
 )
 from needle_ir.ops.markers import STOP_GRADIENT
-from needle_ir.pytree import flatten, unflatten
+from needle_ir.pytree import Tree, flatten, unflatten
 from needle_ir.recording import enable_grad, state, variables
 from needle_ir.tensor import Tensor
 
@@ -91,19 +91,10 @@ def value_and_grad(
     it is a tuple. Raises ShapeError for a result that is no scalar, DTypeError for an argument or
     a result that is not of a float dtype, ValueError for argnums out of range.
     """
-    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     @wraps(fn)
     def differentiated(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        new_args = list(args)
-        marked: list[tuple[list[Tensor], Any]] = []
-        for position in positions:
-            if not -len(args) <= position < len(args):
-                raise ValueError(f"argnums={argnums}, but there are {len(args)} arguments")
-            leaves, tree = flatten(args[position])
-            tensors = [_variable(leaf, position) for leaf in leaves]
-            marked.append((tensors, tree))
-            new_args[position] = unflatten(tree, tensors)
+        new_args, marked = mark(args, argnums)
         with enable_grad():
             result = fn(*new_args, **kwargs)
             y = result[0] if has_aux else result
@@ -134,6 +125,25 @@ def grad(
     return derivative
 
 
+def mark(
+    args: Sequence[Any], argnums: int | tuple[int, ...]
+) -> tuple[list[Any], list[tuple[list[Tensor], Tree]]]:
+    """The arguments with those at `argnums` made variables; and for each of these the variables,
+    with the tree that puts them together again. Raises as `value_and_grad` does.
+    """
+    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    new_args = list(args)
+    marked: list[tuple[list[Tensor], Tree]] = []
+    for position in positions:
+        if not -len(args) <= position < len(args):
+            raise ValueError(f"argnums={argnums}, but there are {len(args)} arguments")
+        leaves, tree = flatten(args[position])
+        tensors = [_variable(leaf, position) for leaf in leaves]
+        marked.append((tensors, tree))
+        new_args[position] = unflatten(tree, tensors)
+    return new_args, marked
+
+
 def _variable(leaf: Any, position: int) -> Tensor:
     tensor = leaf if isinstance(leaf, Tensor) else Tensor(leaf)
     if not is_floating(tensor.dtype):
@@ -152,7 +162,10 @@ def _check_scalar(y: Any) -> None:
     if not isinstance(y, Tensor):
         raise DTypeError(f"the function returned {type(y).__name__}; it must return a Tensor")
     if y.shape != ():
-        raise ShapeError(f"the function returned shape {y.shape}; it must return a scalar, ()")
+        raise ShapeError(
+            f"the function returned shape {y.shape}; it must return a scalar, (). "
+            "For a derivative of every element use jacrev or jvp"
+        )
 
 
 def __getattr__(name: str) -> int:

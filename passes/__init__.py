@@ -36,6 +36,7 @@ from needle_ir.passes.pattern import (
     single_use,
 )
 from needle_ir.passes.pipeline import format_pipeline, parse_pipeline, run_pipeline
+from needle_ir.passes.remat import BudgetWarning, Remat
 from needle_ir.passes.rewrite import RulePass, rewrite
 from needle_ir.passes.rule import Rule
 from needle_ir.passes.schedule import peak_bytes, schedule
@@ -58,6 +59,7 @@ def pass_table(evaluate: Evaluate) -> Mapping[str, Callable[..., Pass]]:
         "fuse": Fuse,
         "horizontal": Horizontal,
         "lower": Lower,
+        "remat": Remat,
         "simplify": partial(Simplify, evaluate=evaluate),
         "stabilize": Stabilize,
     }
@@ -69,6 +71,7 @@ __all__ = [
     "DEFAULT_PIPELINE",
     "Autodiff",
     "BoundOp",
+    "BudgetWarning",
     "Fold",
     "Fuse",
     "Horizontal",
@@ -79,6 +82,7 @@ __all__ = [
     "Pattern",
     "Progress",
     "Record",
+    "Remat",
     "Rule",
     "RulePass",
     "Simplify",

@@ -5,7 +5,7 @@ requests about the result of a request give higher derivatives. Then it takes of
 only it reads.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from needle_ir.ir import (
@@ -24,6 +24,7 @@ from needle_ir.ir import (
 from needle_ir.ops import add, as_constant, broadcast_to
 from needle_ir.ops.markers import GRAD, KNOWN, STOP_GRADIENT, VARIABLE
 from needle_ir.passes.lower import Lower
+from needle_ir.passes.untaken import Contribution, Pull, Reach, joined
 
 
 class NotDifferentiableError(OpError, TypeError):
@@ -50,6 +51,7 @@ def _expand_requests(graph: Graph) -> Graph:
     if not requests:
         return graph
 
+    sweep = _Sweep()
     new: dict[Node, Node] = {node: node for node in graph.inputs}
     for node in graph.nodes[len(graph.inputs) :]:
         if node.op is not GRAD:
@@ -60,7 +62,7 @@ def _expand_requests(graph: Graph) -> Graph:
             group = requests[_question(node)]
             y, *ct = [new[operand] for operand in _question(node)]
             wanted = {request: new.get(request.inputs[1]) for request in group}
-            answers = backward(y, ct[0] if ct else None, filter(None, wanted.values()))
+            answers = sweep.derivatives(y, ct[0] if ct else None, filter(None, wanted.values()))
             answers = dict(zip(answers, _lowered(answers.values()), strict=True))
             for request, x in wanted.items():
                 answer = None if x is None else answers.get(x)
@@ -86,29 +88,63 @@ def backward(y: Node, ct: Node | None, xs: Iterable[Node]) -> dict[Node, Node]:
     is read several times adds up what it gets. An x that y does not depend on is left out.
     Raises NotDifferentiableError where an op on the way has no VJP.
     """
-    wanted = set(xs)
-    order = topological([y])
-    on_the_way = _between(order, wanted)
-    cotangents = {y: _filled(1.0, y.type) if ct is None else ct}
-    for node in reversed(order):
-        if node not in on_the_way or node not in cotangents or node.op in (INPUT, CONSTANT):
-            continue
-        if not any(operand in on_the_way for operand in node.inputs):
-            continue
-        for operand, contribution in zip(
-            node.inputs, _cotangents_of_inputs(node, cotangents[node]), strict=True
-        ):
-            if contribution is None or operand not in on_the_way:
+    return _Sweep().derivatives(y, ct, xs)
+
+
+class _Sweep:
+    """Sweeps from outputs back to what they depend on. Later ones know what earlier ones made."""
+
+    def __init__(self) -> None:
+        self._pull = Pull(self._contributions)
+
+    def derivatives(self, y: Node, ct: Node | None, xs: Iterable[Node]) -> dict[Node, Node]:
+        """As `backward`."""
+        start = _filled(1.0, y.type) if ct is None else ct
+        found = self._contributions(y, start, None, [*xs], ())
+        return {x: total for x, (total, _) in found.items() if total is not None}
+
+    def _contributions(
+        self,
+        y: Node,
+        ct: Node,
+        reach: Reach | None,
+        xs: Collection[Node],
+        leaves: Collection[Node],
+    ) -> dict[Node, Contribution]:
+        """The cotangent of each of `xs` that y depends on, for the cotangent `ct` of y, which is
+        0 beyond `reach`. Nothing is looked at that `leaves` are made of.
+        """
+        wanted = set(xs)
+        order = [*leaves, *topological([y], done=leaves)]
+        on_the_way = _between(order, wanted)
+        totals = {y: Contribution(ct, reach)}
+        for node in reversed(order):
+            total = totals.get(node)
+            if node not in on_the_way or total is None or node.op in (INPUT, CONSTANT):
                 continue
-            if contribution.type != operand.type:
-                raise VerificationError(
-                    f"the VJP of {node.op.name} gave {contribution.type} for {operand.type}"
-                )
-            before = cotangents.get(operand)
+            if not any(operand in on_the_way for operand in node.inputs):
+                continue
+            _check_differentiable(node)
+            assert total.ct is not None
             with inherit_origin(node.origin, phase="backward"):
-                total = contribution if before is None else add(before, contribution)
-            cotangents[operand] = total
-    return {x: cotangents[x] for x in wanted if x in cotangents}
+                contributions = self._pull(node, total.ct, total.reach, on_the_way)
+                for operand, contribution in zip(node.inputs, contributions, strict=True):
+                    if contribution.ct is None or operand not in on_the_way:
+                        continue
+                    if contribution.ct.type != operand.type:
+                        raise VerificationError(
+                            f"the VJP of {node.op.name} gave {contribution.ct.type} "
+                            f"for {operand.type}"
+                        )
+                    before = totals.get(operand)
+                    totals[operand] = contribution if before is None else _sum(before, contribution)
+        return {x: totals[x] for x in xs if x in totals}
+
+
+def _sum(a: Contribution, b: Contribution) -> Contribution:
+    assert a.ct is not None
+    assert b.ct is not None
+    return Contribution(add(a.ct, b.ct), joined(a.reach, b.reach))
 
 
 def _between(order: list[Node], xs: set[Node]) -> set[Node]:
@@ -124,13 +160,11 @@ def _between(order: list[Node], xs: set[Node]) -> set[Node]:
     return found
 
 
-def _cotangents_of_inputs(node: Node, ct: Node) -> tuple[Node | None, ...]:
+def _check_differentiable(node: Node) -> None:
     if node.op.vjp is None:
         raise NotDifferentiableError(
             f"{node.op.name} has no derivative; put stop_gradient (detach) before it", node.origin
         )
-    with inherit_origin(node.origin, phase="backward"):
-        return node.op.vjp(ct, node, *node.inputs, **node.attrs)
 
 
 def _filled(value: float, type: TensorType) -> Node:

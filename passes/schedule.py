@@ -9,12 +9,18 @@ from needle_ir.ir import CONSTANT, INPUT, Graph, Node, Trait
 def schedule(graph: Graph) -> tuple[Node, ...]:
     """The nodes that compute something, in an order that keeps few bytes alive.
 
-    Two orders are tried, the graph's own (depth first from the outputs) and a greedy one, and the
-    one with the lower peak is taken. Effects keep their order.
+    Two orders are tried, the graph's own (depth first from the outputs) and a greedy one; where
+    something is computed twice, to save memory, also these with every node as late as its memory
+    allows. The one with the lowest peak is taken, the first of equal ones. Effects keep their
+    order.
     """
     depth_first = tuple(node for node in graph.nodes if node.op not in (INPUT, CONSTANT))
-    greedy = _greedy_order(graph, depth_first)
-    return min(depth_first, greedy, key=lambda order: peak_bytes(graph, order))
+    reads, counts = _reads(graph)
+    greedy = _greedy_order(graph, depth_first, reads, {**counts})
+    orders = [depth_first, greedy]
+    if _computes_twice(depth_first):
+        orders += [_late_order(graph, order, reads) for order in orders]
+    return min(orders, key=lambda order: _peak(order, reads, {**counts}))
 
 
 def peak_bytes(graph: Graph, order: tuple[Node, ...]) -> int:
@@ -23,7 +29,10 @@ def peak_bytes(graph: Graph, order: tuple[Node, ...]) -> int:
     What leaves the graph stays alive to the end. Views have no bytes of their own, and keep the
     bytes alive that they look at.
     """
-    reads, remaining = _reads(graph)
+    return _peak(order, *_reads(graph))
+
+
+def _peak(order: tuple[Node, ...], reads: dict[Node, set[Node]], remaining: dict[Node, int]) -> int:
     alive = peak = 0
     for node in order:
         peak = max(peak, alive + _own_bytes(node))
@@ -59,13 +68,17 @@ def _growth(node: Node, reads: set[Node], remaining: dict[Node, int]) -> int:
     return made - sum(_own_bytes(memory) for memory in reads if remaining[memory] == 1)
 
 
-def _greedy_order(graph: Graph, depth_first: tuple[Node, ...]) -> tuple[Node, ...]:
+def _greedy_order(
+    graph: Graph,
+    depth_first: tuple[Node, ...],
+    reads: dict[Node, set[Node]],
+    remaining: dict[Node, int],
+) -> tuple[Node, ...]:
     """A list schedule: of the nodes that could run next, the one that frees most.
 
     At a tie the graph's own order decides. What a node frees is judged when it becomes ready.
     """
     position = {node: i for i, node in enumerate(depth_first)}
-    reads, remaining = _reads(graph)
     # An effect also waits for the effect before it.
     after_effect = dict(zip(graph.effects, graph.effects[1:], strict=False))
     waits = {node: len({x for x in node.inputs if x in position}) for node in depth_first}
@@ -91,3 +104,45 @@ def _greedy_order(graph: Graph, depth_first: tuple[Node, ...]) -> tuple[Node, ..
             if waits[follower] == 0:
                 heappush(ready, entry(follower))
     return tuple(order)
+
+
+def _computes_twice(nodes: tuple[Node, ...]) -> bool:
+    """Whether two nodes have the same op, attributes and operands. After CSE none do."""
+    seen = set()
+    for node in nodes:
+        if node.inputs:
+            key = (node.op, node.attrs.key, *map(id, node.inputs))
+            if key in seen:
+                return True
+            seen.add(key)
+    return False
+
+
+def _late_order(
+    graph: Graph, order: tuple[Node, ...], reads: dict[Node, set[Node]]
+) -> tuple[Node, ...]:
+    """The order with every node moved down to its first reader, where what it makes is at least as
+    big as the operands that would have to wait for it. So a value that is computed again, from what
+    is there anyway, is computed when it is needed and not before.
+    """
+    stays = {*graph.outputs, *graph.effects}
+    unplaced = {node: len(graph.users[node]) for node in order}
+    is_read: set[Node] = set()  # the memories that a placed node reads
+    placed: dict[Node, None] = {}  # from the end
+    for anchor in reversed(order):
+        stack = [anchor]
+        while stack:
+            node = stack.pop()
+            if node in placed or node not in unplaced:
+                continue
+            if node is not anchor:
+                waiting = sum(_own_bytes(x) for x in reads[node] if x not in is_read)
+                if unplaced[node] or node in stays or _own_bytes(node) < waiting:
+                    continue
+            placed[node] = None
+            is_read |= reads[node]
+            for operand in dict.fromkeys(node.inputs):
+                if operand in unplaced:
+                    unplaced[operand] -= 1
+                    stack.append(operand)
+    return tuple(reversed(placed))

@@ -48,7 +48,9 @@ class Op:
     `infer(*types, **attrs)` is the type rule: it returns the result's type or raises ShapeError
     or DTypeError. `normalize(*types, **attrs)` returns the attributes in their one written form
     (axes sorted and counted from 0). `vjp(ct, out, *inputs, **attrs)` emits the cotangent of each
-    input, None where there is none; an op without one is not differentiable. A composite has
+    input, None where there is none; an op without one is not differentiable. An op that chooses
+    among its inputs has `selects(out, *inputs, **attrs)`: it emits for each input where the result
+    depends on it, a boolean, None for everywhere; a NaN counts as chosen. A composite has
     `decompose(*inputs, **attrs)`, which is its definition. The normal form leaves an attribute out
     that has its value in `defaults`.
     """
@@ -59,6 +61,7 @@ class Op:
     promotion: Promotion = Promotion.NONE
     normalize: Callable[..., Mapping[str, Any]] | None = None
     vjp: Callable[..., "tuple[Node | None, ...]"] | None = None
+    selects: Callable[..., "tuple[Node | None, ...]"] | None = None
     decompose: "Callable[..., Node] | None" = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
 

@@ -28,8 +28,11 @@ def _unary(
     promotion: Promotion = Promotion.FLOAT,
     boolean: bool = False,
     takes_bool: bool = True,
+    selects: Callable[[Node], Node] | None = None,
 ) -> Op:
-    """A row for an op of one operand. `vjp(ct, out, x)` gives the cotangent of `x`."""
+    """A row for an op of one operand. `vjp(ct, out, x)` gives the cotangent of `x`, `selects(x)`
+    where the result depends on it.
+    """
 
     def infer(x: TensorType) -> TensorType:
         if not takes_bool:
@@ -42,6 +45,7 @@ def _unary(
         traits=frozenset({Trait.ELEMENTWISE}),
         promotion=promotion,
         vjp=None if vjp is None else lambda ct, out, x: (vjp(ct, out, x),),
+        selects=None if selects is None else lambda out, x: (selects(x),),
     )
 
 
@@ -52,9 +56,11 @@ def _binary(
     commutative: bool = False,
     boolean: bool = False,
     takes_bool: bool = True,
+    selects: Callable[[Node, Node], tuple[Node, Node]] | None = None,
 ) -> Op:
     """A row for an op of two operands. `vjp(ct, out, a, b)` gives both cotangents, before they
-    are summed back over the axes along which an operand was broadcast.
+    are summed back over the axes along which an operand was broadcast; `selects(a, b)` where the
+    result depends on each.
     """
 
     def infer(a: TensorType, b: TensorType) -> TensorType:
@@ -74,6 +80,7 @@ def _binary(
         traits=frozenset(traits),
         promotion=promotion,
         vjp=None if vjp is None else unbroadcast,
+        selects=None if selects is None else lambda out, a, b: selects(a, b),
     )
 
 
@@ -95,7 +102,12 @@ LOG1P = _unary("log1p", lambda ct, out, x: ct / (1.0 + x))
 EXPM1 = _unary("expm1", lambda ct, out, x: ct * exp(x))
 SQRT = _unary("sqrt", lambda ct, out, x: 0.5 * ct / out)
 TANH = _unary("tanh", lambda ct, out, x: ct * (1.0 - out * out))
-RELU = _unary("relu", lambda ct, out, x: where(x > 0, ct, 0), Promotion.NONE)
+RELU = _unary(
+    "relu",
+    lambda ct, out, x: where(x > 0, ct, 0),
+    Promotion.NONE,
+    selects=lambda x: logical_not(x <= 0),
+)
 LOGICAL_NOT = _unary("logical_not", None, Promotion.NONE, boolean=True)
 
 ADD = _binary("add", lambda ct, out, a, b: (ct, ct), commutative=True)
@@ -103,10 +115,16 @@ SUBTRACT = _binary("subtract", lambda ct, out, a, b: (ct, -ct), takes_bool=False
 MULTIPLY = _binary("multiply", lambda ct, out, a, b: (ct * b, ct * a), commutative=True)
 DIVIDE = _binary("divide", lambda ct, out, a, b: (ct / b, -(ct * out / b)), Promotion.QUOTIENT)
 MAXIMUM = _binary(
-    "maximum", lambda ct, out, a, b: (_share(ct, a, b), _share(ct, b, a)), commutative=True
+    "maximum",
+    lambda ct, out, a, b: (_share(ct, a, b), _share(ct, b, a)),
+    commutative=True,
+    selects=lambda a, b: (logical_not(a < b), logical_not(b < a)),
 )
 MINIMUM = _binary(
-    "minimum", lambda ct, out, a, b: (_share(ct, b, a), _share(ct, a, b)), commutative=True
+    "minimum",
+    lambda ct, out, a, b: (_share(ct, b, a), _share(ct, a, b)),
+    commutative=True,
+    selects=lambda a, b: (logical_not(a > b), logical_not(b > a)),
 )
 
 EQUAL = _comparison("equal", commutative=True)
@@ -156,6 +174,7 @@ WHERE = Op(
     traits=frozenset({Trait.ELEMENTWISE}),
     promotion=Promotion.BRANCHES,
     vjp=_where_vjp,
+    selects=lambda out, condition, a, b: (None, condition, logical_not(condition)),
 )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from needle_ir.ir import Node, Op, ShapeError, TensorType, Trait, capture_origin
 from needle_ir.ops.build import apply
-from needle_ir.ops.elementwise import cast, equal
+from needle_ir.ops.elementwise import cast, equal, greater, less, logical_not
 from needle_ir.ops.shape import broadcast_to, expand_dims, normalize_axes
 
 Axes = tuple[int, ...]
@@ -60,6 +60,7 @@ def _reduction(
     name: str,
     infer: Callable[..., TensorType],
     vjp: Callable[..., tuple[Node]],
+    selects: Callable[..., tuple[Node]] | None = None,
 ) -> Op:
     return Op(
         name=name,
@@ -67,12 +68,21 @@ def _reduction(
         normalize=normalize_reduction,
         traits=frozenset({Trait.REDUCTION}),
         vjp=vjp,
+        selects=selects,
     )
 
 
+def _is_largest(out: Node, x: Node, *, axes: Axes, keepdims: bool) -> tuple[Node]:
+    return (logical_not(less(x, _kept(out, axes, keepdims))),)
+
+
+def _is_smallest(out: Node, x: Node, *, axes: Axes, keepdims: bool) -> tuple[Node]:
+    return (logical_not(greater(x, _kept(out, axes, keepdims))),)
+
+
 SUM = _reduction("sum", _sum_type, _sum_vjp)
-MAX = _reduction("max", _extremum_type, _extremum_vjp)
-MIN = _reduction("min", _extremum_type, _extremum_vjp)
+MAX = _reduction("max", _extremum_type, _extremum_vjp, _is_largest)
+MIN = _reduction("min", _extremum_type, _extremum_vjp, _is_smallest)
 
 
 def sum(x: Any, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
