@@ -1,5 +1,6 @@
 """The way down: a graph through the passes to a plan, and the plan to something that runs."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -60,9 +61,26 @@ def compile_graph(
     from needle_ir.passes import make_plan, run_pipeline
 
     watching = (*watchers, *_instruments.active)
-    optimized = run_pipeline(graph, read_pipeline(pipeline), watching)
-    plan = make_plan(optimized)
-    return Program(optimized, plan, Executor(plan))
+    with collector_paused():
+        optimized = run_pipeline(graph, read_pipeline(pipeline), watching)
+        plan = make_plan(optimized)
+        return Program(optimized, plan, Executor(plan))
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Let the cyclic garbage collector rest.
+
+    Compiling makes many small objects and hardly a cycle; looking through all of them again and
+    again takes time that grows faster than the graph.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from needle_ir.runtime.tiles import Tiling, scratch, temporaries, tiling
 Wrap = Callable[[Node, Kernel], Kernel]
 
 _numbers = itertools.count()
-# `def bind` and `def run` stand in the generated source before the first step.
-_LINES_BEFORE = 3
+# `def run` is the first line of the generated source.
+_LINES_BEFORE = 2
 
 
 class Executor:
@@ -43,9 +43,9 @@ class Executor:
         self._lock = threading.Lock()
         self._nodes = code.nodes
         filename = self._filename = f"<needle_ir plan {next(_numbers)}>"
-        self._run: Callable[..., tuple[Array, ...]] = define(code.source, filename, "bind")(
-            **code.bound
-        )
+        self._run: Callable[..., tuple[Array, ...]] = define(code.source, filename, "run")
+        # Not by a closure: compiling one takes time that grows with the square of its variables.
+        self._run.__defaults__ = tuple(code.bound.values())  # type: ignore[attr-defined]
         weakref.finalize(self, linecache.cache.pop, filename, None)
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
@@ -55,6 +55,8 @@ class Executor:
         Raises OperandValueError or OperandIndexError, with the user's line, for values that an op
         does not take: an index out of range, an integer to a negative power.
         """
+        if len(arrays) != len(self.plan.inputs):
+            raise TypeError(f"{len(arrays)} arrays for a plan of {len(self.plan.inputs)} inputs")
         try:
             with self._lock, np.errstate(all="ignore"):
                 return self._run(*arrays)
@@ -108,16 +110,11 @@ class _Code:
         for whole, packed, parts in self._comes_back.values():
             names = ", ".join(self._names[i] for i in (whole, *parts))
             lines.append(f"pack{packed}.remember({names})")
-        parameters = ", ".join(self._names[i] for i in self._plan.inputs)
+        bound = [f"{name}=None" for name in self.bound]
+        parameters = ", ".join([*[self._names[i] for i in self._plan.inputs], *bound])
         results = "".join(f"{self._names[i]}, " for i in self._plan.outputs)
-        body = "".join(f"        {line}\n" for line in lines)
-        return (
-            f"def bind({', '.join(self.bound)}):\n"
-            f"    def run({parameters}):\n"
-            f"{body}"
-            f"        return ({results})\n"
-            f"    return run\n"
-        )
+        body = "".join(f"    {line}\n" for line in lines)
+        return f"def run({parameters}):\n{body}    return ({results})\n"
 
     def _step(self, number: int, node: Node, inputs: tuple[int, ...], output: int) -> list[str]:
         if self._plan.slots[output].place is Place.VIEW:
