@@ -18,6 +18,7 @@ from needle_ir.ops import (
     softplus,
     sqrt,
     sum,
+    tanh,
     weighted_logsumexp,
     weighted_softmax,
 )
@@ -102,6 +103,12 @@ LOGS = (
         lambda x: log1p(x),
         lambda x: logarithm(in_form(plus(1, x))),
         lambda x: x.op in _BESIDE_1 and is_exponential(in_form(plus(1, x))),
+    ),
+    # 1 - tanh(x)**2 itself stays: it is the derivative of tanh.
+    Rule(
+        "log1p-of-minus-tanh-squared",
+        lambda x: log1p(-(tanh(x) * tanh(x))),
+        lambda x: logarithm(sigmoid(x * 2) * sigmoid(x * -2) * 4),
     ),
     Rule(
         "log1p-of-minus-exponential",

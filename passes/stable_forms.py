@@ -220,11 +220,6 @@ DIFFERENCES = (
     Rule("1-minus-minus-expm1", lambda x: 1 - -expm1(x), lambda x: exp(x)),
     Rule("1-plus-tanh", lambda x: 1 + tanh(x), lambda x: sigmoid(x * 2) * 2),
     Rule("1-minus-tanh", lambda x: 1 - tanh(x), lambda x: sigmoid(x * -2) * 2),
-    Rule(
-        "1-minus-tanh-squared",
-        lambda x: 1 - tanh(x) * tanh(x),
-        lambda x: sigmoid(x * 2) * sigmoid(x * -2) * 4,
-    ),
     Rule("tanh", lambda x: (exp(x) - exp(-x)) / (exp(x) + exp(-x)), lambda x: tanh(x)),
     Rule(
         "tanh-of-difference",

@@ -174,7 +174,7 @@ CASES = [
         ],
     ),
     Case(
-        "log1p-in-form",
+        "log1p-of-minus-tanh-squared",
         lambda x, y: log1p(-(ops.tanh(x) * ops.tanh(x))),
         [
             "%0 = constant {value=2.0} : f32[]",
@@ -368,22 +368,6 @@ CASES = [
             "%3 = constant {value=2.0} : f32[]",
             "%4 = multiply(%2, %3) : f32[2,3]",
             "return %4",
-        ],
-    ),
-    Case(
-        "1-minus-tanh-squared",
-        lambda x, y: 1 - ops.tanh(x) * ops.tanh(x),
-        [
-            "%0 = constant {value=2.0} : f32[]",
-            "%1 = multiply(%x, %0) : f32[2,3]",
-            "%2 = sigmoid(%1) : f32[2,3]",
-            "%3 = constant {value=-2.0} : f32[]",
-            "%4 = multiply(%x, %3) : f32[2,3]",
-            "%5 = sigmoid(%4) : f32[2,3]",
-            "%6 = multiply(%2, %5) : f32[2,3]",
-            "%7 = constant {value=4.0} : f32[]",
-            "%8 = multiply(%6, %7) : f32[2,3]",
-            "return %8",
         ],
     ),
     Case("tanh", lambda x, y: tanh(x, -x), ["%0 = tanh(%x) : f32[2,3]", "return %0"]),

@@ -173,8 +173,12 @@ NEGATIVES = [
     Negative("1-minus-minus-expm1", "another sign", lambda x, y: 1 - expm1(x)),
     Negative("1-plus-tanh", "another number", lambda x, y: 2 + ops.tanh(x)),
     Negative("1-minus-tanh", "the other way round", lambda x, y: ops.tanh(x) - 1),
-    Negative("1-minus-tanh-squared", "of others", lambda x, y: 1 - ops.tanh(x) * ops.tanh(y)),
-    Negative("1-minus-tanh-squared", "cubed", lambda x, y: 1 - ops.tanh(x) * x),
+    Negative(
+        "log1p-of-minus-tanh-squared", "of others", lambda x, y: log(1 - ops.tanh(x) * ops.tanh(y))
+    ),
+    Negative(
+        "log1p-of-minus-tanh-squared", "no logarithm", lambda x, y: 1 - ops.tanh(x) * ops.tanh(x)
+    ),
     Negative("tanh", "of others", lambda x, y: (exp(x) - exp(-y)) / (exp(x) + exp(-y))),
     Negative("tanh-of-difference", "a sum", lambda x, y: (exp(x) + exp(y)) / (exp(x) + exp(y))),
     Negative(
