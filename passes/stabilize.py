@@ -160,7 +160,12 @@ QUOTIENTS = (
         "quotient-of-exponentials",
         lambda p, q: p / q,
         lambda p, q: _quotient(p, q),
-        lambda p, q: is_exponential(p) and is_exponential(q) and _is_no_outer_product(p, q),
+        lambda p, q: (
+            is_exponential(p)
+            and is_exponential(q)
+            and (may_vanish(q) or may_overflow(p) or may_overflow(q))
+            and _is_no_outer_product(p, q)
+        ),
     ),
     Rule(
         "reciprocal-of-exponential",

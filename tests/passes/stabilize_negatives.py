@@ -196,6 +196,11 @@ NEGATIVES = [
         "rows over columns",
         lambda x, y: exp(ops.max(x, 1, True)) / exp(ops.max(y, 0, True)),
     ),
+    Negative(
+        "quotient-of-exponentials",
+        "neither overflows nor vanishes",
+        lambda x, y: sigmoid(x) / (1 + sigmoid(y)),
+    ),
     Negative("quotient-of-exponentials", "over a constant", lambda x, y: exp(x) / 2.0),
     Negative("quotient-of-exponentials", "over an empty sum", lambda x, y: _over_an_empty_sum(x)),
     Negative("reciprocal-of-exponential", "another number", lambda x, y: 2 / exp(x)),
