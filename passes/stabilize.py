@@ -154,18 +154,25 @@ def _is_no_outer_product(p: Node, q: Node) -> bool:
     return broadcast_shapes(p.shape, q.shape) in (p.shape, q.shape)
 
 
+def _may_fail(p: Node, q: Node) -> bool:
+    """Whether p / q is a quotient of exponentials that may overflow, or have a 0 below, where the
+    quotient is a moderate number.
+    """
+    return (
+        is_exponential(p)
+        and is_exponential(q)
+        and (may_vanish(q) or may_overflow(p) or may_overflow(q))
+        and _is_no_outer_product(p, q)
+    )
+
+
 # Quotients of exponentials, which overflow or vanish one by one.
 QUOTIENTS = (
     Rule(
         "quotient-of-exponentials",
         lambda p, q: p / q,
         lambda p, q: _quotient(p, q),
-        lambda p, q: (
-            is_exponential(p)
-            and is_exponential(q)
-            and (may_vanish(q) or may_overflow(p) or may_overflow(q))
-            and _is_no_outer_product(p, q)
-        ),
+        lambda p, q: _may_fail(p, q),
     ),
     Rule(
         "reciprocal-of-exponential",
@@ -195,12 +202,7 @@ QUOTIENTS = (
         "weighted-quotient",
         lambda p, q, v: (p * v) / q,
         lambda p, q, v: _quotient(p, q) * v,
-        lambda p, q, v: (
-            is_exponential(p)
-            and is_exponential(q)
-            and not is_exponential(v)
-            and _is_no_outer_product(p, q)
-        ),
+        lambda p, q, v: not is_exponential(v) and _may_fail(p, q),
     ),
     Rule(
         "weighted-mean",

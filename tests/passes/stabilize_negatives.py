@@ -209,6 +209,11 @@ NEGATIVES = [
     Negative("constant-over-exponential", "negative", lambda x, y: -0.5 / (exp(x) + exp(y))),
     Negative("weighted-softmax", "along another axis", lambda x, y: _square(x, y, 1)),
     Negative("weighted-softmax", "of others", lambda x, y: exp(x) * y / sum(exp(y) * x, 1, True)),
+    Negative(
+        "weighted-quotient",
+        "neither overflows nor vanishes",
+        lambda x, y: sigmoid(x) * y / (1 + sigmoid(x)),
+    ),
     Negative("weighted-quotient", "over any sign", lambda x, y: exp(x) * y / sum(y, 1, True)),
     Negative("weighted-mean", "over another axis", lambda x, y: _mean_over(x, y, 1, 0)),
     Negative("weighted-mean", "over the other axis", lambda x, y: _mean_over(x, y, 0, 1)),
