@@ -171,15 +171,23 @@ def _below_views(p: Node) -> Node:
 
 
 def _complement(p: Node) -> Node:
-    """1 - p, of views of a sigmoid."""
+    """1 - p, of views of a sigmoid: the sigmoid of fewer elements, of all or of those in view."""
     views: list[Node] = []
-    while p.op in _VIEWS:
-        views.append(p)
-        p = p.inputs[0]
-    result: Node = sigmoid(minus(p.inputs[0]))
-    for view in reversed(views):
-        result = apply(view.op, result, *view.inputs[1:], **view.attrs)
+    below = p
+    while below.op in _VIEWS:
+        views.append(below)
+        below = below.inputs[0]
+    (x,) = below.inputs
+    if p.type.size > x.type.size:
+        return _viewed(sigmoid(minus(x)), views)
+    result: Node = sigmoid(minus(_viewed(x, views)))
     return result
+
+
+def _viewed(x: Node, views: list[Node]) -> Node:
+    for view in reversed(views):
+        x = apply(view.op, x, *view.inputs[1:], **view.attrs)
+    return x
 
 
 _VIEWS = {RESHAPE, TRANSPOSE, BROADCAST_TO, SLICE, GATHER, STOP_GRADIENT}

@@ -300,12 +300,22 @@ CASES = [
     ),
     Case(
         "1-minus-sigmoid",
+        lambda x, y: 1 - ops.broadcast_to(sigmoid(x), (4, 2, 3)),
+        [
+            MINUS,
+            "%1 = sigmoid(%0) : f32[2,3]",
+            "%2 = broadcast_to(%1) {shape=[4, 2, 3]} : f32[4,2,3]",
+            "return %2",
+        ],
+    ),
+    Case(
+        "1-minus-sigmoid",
         lambda x, y: 1 - ops.permute(ops.reshape(sigmoid(x), (3, 2))),
         [
-            "%0 = negative(%x) : f32[2,3]",
-            "%1 = sigmoid(%0) : f32[2,3]",
-            "%2 = reshape(%1) {shape=[3, 2]} : f32[3,2]",
-            "%3 = transpose(%2) {permutation=[1, 0]} : f32[2,3]",
+            "%0 = reshape(%x) {shape=[3, 2]} : f32[3,2]",
+            "%1 = transpose(%0) {permutation=[1, 0]} : f32[2,3]",
+            "%2 = negative(%1) : f32[2,3]",
+            "%3 = sigmoid(%2) : f32[2,3]",
             "return %3",
         ],
     ),
