@@ -248,11 +248,15 @@ def _softmax_loss(random: Random, x: Value) -> Value | None:
 
 
 def _over_rows(function: Callable[..., Node], bound: Callable[[float, int], float]) -> Any:
-    """A stable op over some axes, none of them empty."""
+    """A stable op over rows of two elements at least.
+
+    With one the derivative of log_softmax is 1 - exp(x), which the next run of stabilize would
+    find: this pass runs before autodiff only.
+    """
 
     def move(random: Random, x: Value) -> Value | None:
         axes = _axes(random, x)
-        if 0 in [x.node.shape[axis] for axis in axes]:
+        if prod(x.node.shape[axis] for axis in axes) < 2:
             return None
         return Value(function(x.node, axes), bound(x.bound, x.node.type.size + 1), False)
 
