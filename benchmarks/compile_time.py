@@ -25,7 +25,7 @@ from benchmarks.cores import load_average, pick_cores, pin
 from benchmarks.report import preface
 from benchmarks.tables import Table, new_console, print_tables, replace_section
 from benchmarks.tables import markdown as as_markdown
-from needle_ir.compiler import read_pipeline
+from needle_ir.compiler import collector_paused, read_pipeline
 from needle_ir.ir import Graph, Pass
 from needle_ir.passes import make_plan, run_pipeline
 from needle_ir.runtime import Executor
@@ -81,12 +81,13 @@ def compile_once(program: Program) -> tuple[Graph, Graph, dict[str, float]]:
     clock = [time.perf_counter()]
     recorded = ndl.trace(function, *arguments)
     clock.append(time.perf_counter())
-    optimized = run_pipeline(recorded, read_pipeline(None), (timer,))
-    clock.append(time.perf_counter())
-    plan = make_plan(optimized)
-    clock.append(time.perf_counter())
-    Executor(plan)
-    clock.append(time.perf_counter())
+    with collector_paused():  # as compile_graph does
+        optimized = run_pipeline(recorded, read_pipeline(None), (timer,))
+        clock.append(time.perf_counter())
+        plan = make_plan(optimized)
+        clock.append(time.perf_counter())
+        Executor(plan)
+        clock.append(time.perf_counter())
     recording, _, planning, code = (after - before for before, after in pairwise(clock))
     seconds = {RECORDING: recording, **timer.seconds, PLAN: planning, CODE: code}
     return recorded, optimized, seconds

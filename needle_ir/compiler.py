@@ -1,5 +1,6 @@
 """The way down: a graph through the passes to a plan, and the plan to something that runs."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -76,14 +77,31 @@ def compile_graph(
     progress = Progress(passes)
     try:
         watching = (progress, *watchers, *_instruments.active)
-        optimized = run_pipeline(graph, passes, watching)
-        plan = make_plan(optimized)
-        return Program(optimized, plan, Executor(plan), graph, tuple(passes))
+        with collector_paused():
+            optimized = run_pipeline(graph, passes, watching)
+            plan = make_plan(optimized)
+            return Program(optimized, plan, Executor(plan), graph, tuple(passes))
     except Exception as error:
         from needle_ir.failures import report_failure
 
         report_failure(error, graph, passes, str(progress))
         raise
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Let the cyclic garbage collector rest.
+
+    Compiling makes many small objects and hardly a cycle; looking through all of them again and
+    again takes time that grows faster than the graph.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager

@@ -5,17 +5,19 @@ exponentials. Here are the equations by which the logarithm of such an expressio
 from the inside to the outside, op by op.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from needle_ir.ir import CONSTANT, Node, Op, constant_node
+from needle_ir.ir import CONSTANT, Node, Op, constant_node, is_floating
 from needle_ir.ops import (
     as_constant,
     broadcast_to,
     concatenate,
+    equal,
     gather,
     log,
+    log1mexp,
     log_softmax,
     logaddexp,
     logsumexp,
@@ -25,6 +27,7 @@ from needle_ir.ops import (
     reshape,
     slice,
     softplus,
+    stack,
     stop_gradient,
     weighted_logsumexp,
     where,
@@ -41,6 +44,7 @@ from needle_ir.ops.elementwise import (
     POWER,
     SQRT,
     SUBTRACT,
+    TANH,
     WHERE,
 )
 from needle_ir.ops.exponentials import SIGMOID, SOFTMAX, WEIGHTED_SOFTMAX
@@ -48,7 +52,7 @@ from needle_ir.ops.indexing import GATHER, SLICE
 from needle_ir.ops.joining import CONCATENATE
 from needle_ir.ops.markers import KNOWN, STOP_GRADIENT
 from needle_ir.ops.reduction import MAX, MIN, SUM
-from needle_ir.ops.shape import BROADCAST_TO, RESHAPE, TRANSPOSE
+from needle_ir.ops.shape import BROADCAST_TO, RESHAPE, TRANSPOSE, broadcast_shapes
 from needle_ir.passes.rewrite import scalar_value
 from needle_ir.passes.stable_forms import in_form, minus, plus
 
@@ -176,6 +180,58 @@ def is_weighted_sum(node: Node) -> bool:
     return node.op is SUM and _is_defined(node) and factors(node.inputs[0]) is not None
 
 
+def weighted_terms(node: Node) -> list[tuple[Node, Node]] | None:
+    """The terms of a sum or a difference as exponentials and the weights that they have in it.
+
+    None where a term has no exponential in it, and for a node that is none of the two.
+    """
+    one = as_constant(1.0, node.dtype) if is_floating(node.dtype) else None
+    if one is None or node.op not in (ADD, SUBTRACT):
+        return None
+    found: list[tuple[Node, Node]] = []
+    todo = [(node, one)]
+    while todo:
+        term, sign = todo.pop()
+        if len(found) > LIMIT:
+            return None
+        if is_exponential(term):
+            found.append((term, sign))
+        elif term.op is ADD:
+            todo += [(x, sign) for x in reversed(term.inputs)]
+        elif term.op is SUBTRACT:
+            todo += [(term.inputs[1], -sign), (term.inputs[0], sign)]
+        else:
+            parts = factors(term)
+            if parts is None:
+                return None
+            found.append((parts[0], parts[1] if sign is one else parts[1] * sign))
+    return found
+
+
+def log_of_weighted_terms(terms: list[tuple[Node, Node]]) -> Node:
+    """log(sum of exponential * weight) over the `terms`, of any sign."""
+    shape = broadcast_shapes(*[x.shape for term in terms for x in term])
+    xs = logarithms(*[p for p, _ in terms])
+    result: Node = weighted_logsumexp(
+        _stacked(xs, shape), _stacked([w for _, w in terms], shape), 0
+    )
+    return result
+
+
+def _stacked(xs: Sequence[Node], shape: tuple[int, ...]) -> Node:
+    result: Node = stack([x if x.shape == shape else broadcast_to(x, shape) for x in xs])
+    return result
+
+
+def log_of_difference(p: Node, q: Node) -> Node:
+    """log(p - q) of exponentials: NaN where q is larger."""
+    log_p, log_q = logarithms(p, q)
+    # Of a q that is 0 nothing is subtracted, also where p is 0 as well.
+    ratio = where(equal(log_q, -np.inf), -np.inf, in_form(log_q - log_p))
+    result: Node = log_p + log1mexp(ratio)
+    return result
+
+
 def has_logarithm(node: Node) -> bool:
     """Whether `logarithm` can say more of a node than log(node)."""
     return is_exponential(node) or is_weighted_sum(node)
@@ -228,7 +284,7 @@ def _log_of_weight(node: Node) -> Node:
 # Values -------------------------------------------------------------------------------------------
 
 # What is lost in one of these, a rule can get back where it sees what they were made of.
-_LOSSY = {EXPM1, WEIGHTED_SOFTMAX, *_ENDS}
+_LOSSY = {EXPM1, TANH, WEIGHTED_SOFTMAX, *_ENDS}
 _CARRYING = {*LOGARITHMS, NEGATIVE, SUBTRACT, KNOWN} - _ENDS
 MAY_LOSE_DIGITS = _LOSSY | _CARRYING
 

@@ -18,10 +18,11 @@ from needle_ir.ops import (
     softplus,
     sqrt,
     sum,
+    tanh,
     weighted_logsumexp,
     weighted_softmax,
 )
-from needle_ir.ops.elementwise import EXP, EXPM1, LOG, LOG1P
+from needle_ir.ops.elementwise import EXP, EXPM1, LOG, LOG1P, NEGATIVE, TANH
 from needle_ir.ops.exponentials import LOGADDEXP, SIGMOID, SOFTMAX, SOFTPLUS, WEIGHTED_SOFTMAX
 from needle_ir.ops.markers import GRAD, STOP_GRADIENT, VARIABLE
 from needle_ir.ops.reduction import SUM
@@ -32,18 +33,24 @@ from needle_ir.passes.logarithms import (
     is_exponential,
     is_weight,
     is_weighted_sum,
+    log_of_difference,
+    log_of_weighted_terms,
     logarithm,
     logarithms,
     lossy_part,
     may_overflow,
     may_vanish,
+    weighted_terms,
 )
 from needle_ir.passes.rewrite import Rule, rewrite, scalar_value
-from needle_ir.passes.stable_forms import FORMS, ROWS, in_form, minus, row_axes
+from needle_ir.passes.stable_forms import FORMS, ROWS, in_form, minus, plus, row_axes
 
 # Each rule is an equation between real numbers, and its right side is what is computed without
 # overflow and without cancelling. docs/stability.md has the values of both sides at the extremes.
 # p and q stand for what is made of exponentials. Of two rules that match, the first one counts.
+
+# 1 plus one of these has a form of its own.
+_BESIDE_1 = {EXPM1, NEGATIVE, TANH}
 
 LOGS = (
     Rule(
@@ -91,8 +98,41 @@ LOGS = (
         lambda p: softplus(logarithm(p)),
         lambda p: may_overflow(p),
     ),
-    Rule("log1p-of-minus-exp", lambda x: log1p(-exp(x)), lambda x: log1mexp(x)),
-    Rule("log1p-of-minus-sigmoid", lambda x: log1p(-sigmoid(x)), lambda x: -softplus(x)),
+    Rule(
+        "log1p-in-form",
+        lambda x: log1p(x),
+        lambda x: logarithm(in_form(plus(1, x))),
+        lambda x: x.op in _BESIDE_1 and is_exponential(in_form(plus(1, x))),
+    ),
+    # 1 - tanh(x)**2 itself stays: it is the derivative of tanh.
+    Rule(
+        "log1p-of-minus-tanh-squared",
+        lambda x: log1p(-(tanh(x) * tanh(x))),
+        lambda x: logarithm(sigmoid(x * 2) * sigmoid(x * -2) * 4),
+    ),
+    Rule(
+        "log1p-of-minus-exponential",
+        lambda p: log1p(-p),
+        lambda p: log1mexp(logarithm(p)),
+        lambda p: is_exponential(p),
+    ),
+    Rule(
+        "log-of-difference-of-sigmoids",
+        lambda x, y: log(sigmoid(x) - sigmoid(y)),
+        lambda x, y: log1mexp(y - x) - softplus(minus(x)) - softplus(y),
+    ),
+    Rule(
+        "log-of-difference",
+        lambda p, q: log(p - q),
+        lambda p, q: log_of_difference(p, q),
+        lambda p, q: is_exponential(p) and is_exponential(q) and _is_no_outer_product(p, q),
+    ),
+    Rule(
+        "log-of-weighted-terms",
+        lambda t: log(t),
+        lambda t: log_of_weighted_terms(weighted_terms(t) or []),
+        lambda t: weighted_terms(t) is not None,
+    ),
 )
 
 
@@ -114,13 +154,25 @@ def _is_no_outer_product(p: Node, q: Node) -> bool:
     return broadcast_shapes(p.shape, q.shape) in (p.shape, q.shape)
 
 
+def _may_fail(p: Node, q: Node) -> bool:
+    """Whether p / q is a quotient of exponentials that may overflow, or have a 0 below, where the
+    quotient is a moderate number.
+    """
+    return (
+        is_exponential(p)
+        and is_exponential(q)
+        and (may_vanish(q) or may_overflow(p) or may_overflow(q))
+        and _is_no_outer_product(p, q)
+    )
+
+
 # Quotients of exponentials, which overflow or vanish one by one.
 QUOTIENTS = (
     Rule(
         "quotient-of-exponentials",
         lambda p, q: p / q,
         lambda p, q: _quotient(p, q),
-        lambda p, q: is_exponential(p) and is_exponential(q) and _is_no_outer_product(p, q),
+        lambda p, q: _may_fail(p, q),
     ),
     Rule(
         "reciprocal-of-exponential",
@@ -132,7 +184,7 @@ QUOTIENTS = (
         "over-1-plus-exp",
         lambda x, y: y / (1 + exp(x)),
         lambda x, y: y * sigmoid(minus(x)),
-        lambda x, y: not is_exponential(y),
+        lambda x, y: not is_exponential(y) and factors(y) is None,
     ),
     Rule(
         "constant-over-exponential",
@@ -150,12 +202,7 @@ QUOTIENTS = (
         "weighted-quotient",
         lambda p, q, v: (p * v) / q,
         lambda p, q, v: _quotient(p, q) * v,
-        lambda p, q, v: (
-            is_exponential(p)
-            and is_exponential(q)
-            and not is_exponential(v)
-            and _is_no_outer_product(p, q)
-        ),
+        lambda p, q, v: not is_exponential(v) and _may_fail(p, q),
     ),
     Rule(
         "weighted-mean",
@@ -216,7 +263,10 @@ KNOWN_VALUES = (
 RULES = KNOWN_VALUES + LOGS + FORMS + QUOTIENTS
 
 # Without any of these, a graph has nothing for most of the rules.
-_EXPONENTIALS = {*(EXP, EXPM1, LOG, LOG1P, SIGMOID, SOFTPLUS, SOFTMAX, LOGADDEXP, WEIGHTED_SOFTMAX)}
+_EXPONENTIALS = {
+    *(EXP, EXPM1, LOG, LOG1P, TANH),
+    *(SIGMOID, SOFTPLUS, SOFTMAX, LOGADDEXP, WEIGHTED_SOFTMAX),
+}
 
 
 @dataclass(frozen=True)

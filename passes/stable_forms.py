@@ -1,5 +1,7 @@
 """The stable ops where they are written in parts: x - logsumexp(x) is log_softmax(x), and so on."""
 
+from typing import Any
+
 from needle_ir.ir import INPUT, Node, Op, Trait
 from needle_ir.ops import (
     abs,
@@ -15,11 +17,13 @@ from needle_ir.ops import (
     softplus,
     tanh,
 )
+from needle_ir.ops.build import apply
 from needle_ir.ops.elementwise import NEGATIVE, SUBTRACT
-from needle_ir.ops.exponentials import LOGSUMEXP
+from needle_ir.ops.exponentials import LOGSUMEXP, SIGMOID
+from needle_ir.ops.indexing import GATHER, SLICE
 from needle_ir.ops.markers import GRAD, KNOWN, STOP_GRADIENT, VARIABLE
 from needle_ir.ops.reduction import MAX, MIN
-from needle_ir.ops.shape import BROADCAST_TO, RESHAPE
+from needle_ir.ops.shape import BROADCAST_TO, RESHAPE, TRANSPOSE
 from needle_ir.passes.rewrite import Rule
 
 # Two expressions are compared up to this many nodes, and count as different beyond.
@@ -33,9 +37,10 @@ def minus(x: Node) -> Node:
     return x.inputs[1] - x.inputs[0] if x.op is SUBTRACT else -x
 
 
-def plus(x: Node, y: Node) -> Node:
+def plus(x: Any, y: Node) -> Node:
     """x + y, as a difference where y is a negative."""
-    return x - y.inputs[0] if y.op is NEGATIVE else x + y
+    result: Node = x - y.inputs[0] if y.op is NEGATIVE else x + y
+    return result
 
 
 def same(x: Node, y: Node) -> bool:
@@ -157,10 +162,45 @@ ROWS = (
     ),
 )
 
+
+def _below_views(p: Node) -> Node:
+    """What p is a part of, or has in another layout."""
+    while p.op in _VIEWS:
+        p = p.inputs[0]
+    return p
+
+
+def _complement(p: Node) -> Node:
+    """1 - p, of views of a sigmoid: the sigmoid of fewer elements, of all or of those in view."""
+    views: list[Node] = []
+    below = p
+    while below.op in _VIEWS:
+        views.append(below)
+        below = below.inputs[0]
+    (x,) = below.inputs
+    if p.type.size > x.type.size:
+        return _viewed(sigmoid(minus(x)), views)
+    result: Node = sigmoid(minus(_viewed(x, views)))
+    return result
+
+
+def _viewed(x: Node, views: list[Node]) -> Node:
+    for view in reversed(views):
+        x = apply(view.op, x, *view.inputs[1:], **view.attrs)
+    return x
+
+
+_VIEWS = {RESHAPE, TRANSPOSE, BROADCAST_TO, SLICE, GATHER, STOP_GRADIENT}
+
 # The same for two numbers, of which one may be 0.
 LOGISTIC = (
     Rule("sigmoid", lambda x: exp(-softplus(x)), lambda x: sigmoid(minus(x))),
-    Rule("1-minus-sigmoid", lambda x: 1 - sigmoid(x), lambda x: sigmoid(minus(x))),
+    Rule(
+        "1-minus-sigmoid",
+        lambda p: 1 - p,
+        lambda p: _complement(p),
+        lambda p: _below_views(p).op is SIGMOID,
+    ),
     Rule("minus-softplus", lambda x: x - softplus(x), lambda x: -softplus(minus(x))),
     Rule("softplus-minus", lambda x: softplus(x) - x, lambda x: softplus(minus(x))),
     Rule("softplus-plus", lambda x: softplus(-x) + x, lambda x: softplus(x)),
@@ -184,6 +224,10 @@ DIFFERENCES = (
     Rule("expm1", lambda x: exp(x) - 1, lambda x: expm1(x)),
     Rule("expm1-plus", lambda x: exp(x) + -1, lambda x: expm1(x)),
     Rule("minus-expm1", lambda x: 1 - exp(x), lambda x: -expm1(x)),
+    Rule("1-plus-expm1", lambda x: 1 + expm1(x), lambda x: exp(x)),
+    Rule("1-minus-minus-expm1", lambda x: 1 - -expm1(x), lambda x: exp(x)),
+    Rule("1-plus-tanh", lambda x: 1 + tanh(x), lambda x: sigmoid(x * 2) * 2),
+    Rule("1-minus-tanh", lambda x: 1 - tanh(x), lambda x: sigmoid(x * -2) * 2),
     Rule("tanh", lambda x: (exp(x) - exp(-x)) / (exp(x) + exp(-x)), lambda x: tanh(x)),
     Rule(
         "tanh-of-difference",

@@ -5,6 +5,7 @@ import linecache
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from needle_ir.ir import CONSTANT, INPUT, Array, Node, Place, Plan, Step, Trait
 from needle_ir.ops.cluster import FUSED
 from needle_ir.ops.packing import PACK, UNPACK
+from needle_ir.runtime.failures import told
 from needle_ir.runtime.inline import ByName, Inline, Kernel, Lines, as_bits, define
 from needle_ir.runtime.kernels import VIEWS, kernel_row, pack_the_rest
 from needle_ir.runtime.neighbours import Packing
@@ -22,6 +24,8 @@ from needle_ir.runtime.tiles import Tiling, scratch, temporaries, tiling
 Wrap = Callable[[Node, Kernel], Kernel]
 
 _numbers = itertools.count()
+# `def run` is the first line of the generated source.
+_LINES_BEFORE = 2
 
 
 class Executor:
@@ -37,18 +41,39 @@ class Executor:
         code = _Code(plan, wrap)
         self.source = code.source
         self._lock = threading.Lock()
-        filename = f"<needle_ir plan {next(_numbers)}>"
-        self._run: Callable[..., tuple[Array, ...]] = define(code.source, filename, "bind")(
-            **code.bound
-        )
+        self._nodes = code.nodes
+        filename = self._filename = f"<needle_ir plan {next(_numbers)}>"
+        self._run: Callable[..., tuple[Array, ...]] = define(code.source, filename, "run")
+        # Not by a closure: compiling one takes time that grows with the square of its variables.
+        self._run.__defaults__ = tuple(code.bound.values())  # type: ignore[attr-defined]
         weakref.finalize(self, linecache.cache.pop, filename, None)
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         """The outputs for `arrays`, one for each input of the plan, of its shape and dtype and
         contiguous. Floating-point errors give inf and NaN, as IEEE 754 has it, without a warning.
+
+        Raises OperandValueError or OperandIndexError, with the user's line, for values that an op
+        does not take: an index out of range, an integer to a negative power.
         """
-        with self._lock, np.errstate(all="ignore"):
-            return self._run(*arrays)
+        if len(arrays) != len(self.plan.inputs):
+            raise TypeError(f"{len(arrays)} arrays for a plan of {len(self.plan.inputs)} inputs")
+        try:
+            with self._lock, np.errstate(all="ignore"):
+                return self._run(*arrays)
+        except Exception as error:
+            node = self._failed_at(error.__traceback__)
+            if node is None or (better := told(error, node)) is error:
+                raise
+            raise better from None
+
+    def _failed_at(self, traceback: TracebackType | None) -> Node | None:
+        """The node whose kernel stands in the line where a run ended."""
+        while traceback is not None:
+            if traceback.tb_frame.f_code.co_filename == self._filename:
+                line = traceback.tb_lineno - _LINES_BEFORE
+                return self._nodes[line] if line < len(self._nodes) else None
+            traceback = traceback.tb_next
+        return None
 
 
 class _Code:
@@ -65,6 +90,8 @@ class _Code:
         self._arena_names: dict[tuple[int, Any], str] = {}
         self._object_names: dict[int, str] = {}
         self._comes_back = {} if wrap else _coming_back(plan)
+        self.nodes: list[Node] = []  # for each line of the generated function
+        self._inside: list[Node] = []  # for each line at the end of the last step: a cluster's
         self.source = self._write()
 
     def _write(self) -> str:
@@ -76,20 +103,18 @@ class _Code:
                 self._fix(number, f"c{number}", slot.node.attrs["value"])
         lines: list[str] = []
         for number, step in enumerate(self._plan.steps):
-            lines += self._step(number, step.node, step.inputs, step.output)
+            self._inside = []
+            written = self._step(number, step.node, step.inputs, step.output)
+            self.nodes += [step.node] * (len(written) - len(self._inside)) + self._inside
+            lines += written
         for whole, packed, parts in self._comes_back.values():
             names = ", ".join(self._names[i] for i in (whole, *parts))
             lines.append(f"pack{packed}.remember({names})")
-        parameters = ", ".join(self._names[i] for i in self._plan.inputs)
+        bound = [f"{name}=None" for name in self.bound]
+        parameters = ", ".join([*[self._names[i] for i in self._plan.inputs], *bound])
         results = "".join(f"{self._names[i]}, " for i in self._plan.outputs)
-        body = "".join(f"        {line}\n" for line in lines)
-        return (
-            f"def bind({', '.join(self.bound)}):\n"
-            f"    def run({parameters}):\n"
-            f"{body}"
-            f"        return ({results})\n"
-            f"    return run\n"
-        )
+        body = "".join(f"    {line}\n" for line in lines)
+        return f"def run({parameters}):\n{body}    return ({results})\n"
 
     def _step(self, number: int, node: Node, inputs: tuple[int, ...], output: int) -> list[str]:
         if self._plan.slots[output].place is Place.VIEW:
@@ -164,6 +189,7 @@ class _Code:
                 else:
                     kernel = self.bind(inner.op.name, row(inner))
                     calls.append(f"{kernel}({', '.join([*operands, names[inner]])})")
+                self._inside += [inner] * (len(calls) - len(self._inside))
         return loop.around(calls)
 
     def _view(self, number: int, node: Node, base: int, output: int) -> list[str]:

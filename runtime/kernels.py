@@ -15,6 +15,7 @@ import numpy as np
 from needle_ir.ir import CONSTANT, INPUT, Array, Node, Trait
 from needle_ir.runtime import exponentials
 from needle_ir.runtime.draws import draws
+from needle_ir.runtime.failures import told
 from needle_ir.runtime.inline import Inline, Kernel, Lines
 from needle_ir.runtime.tiles import scratch, temporaries, tiling
 
@@ -331,8 +332,15 @@ def make_kernel(node: Node, table: KernelTable = KERNELS) -> Kernel:
 
 
 def evaluate(node: Node, arrays: list[Array]) -> Array:
-    """The array of `node` computed from its operands' arrays, one node alone."""
+    """The array of `node` computed from its operands' arrays, one node alone.
+
+    Raises OperandValueError or OperandIndexError for values that the op does not take.
+    """
     out = np.empty(node.shape, node.dtype)
-    with np.errstate(all="ignore"):
-        make_kernel(node)(*arrays, out)
+    kernel = make_kernel(node)
+    try:
+        with np.errstate(all="ignore"):
+            kernel(*arrays, out)
+    except Exception as error:
+        raise told(error, node) from None
     return out

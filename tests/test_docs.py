@@ -35,7 +35,9 @@ def run_page(text: str) -> list[tuple[str, str]]:
     return pairs
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/derivatives.md", "docs/inspection.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/derivatives.md", "docs/inspection.md", "docs/passes.md"]
+)
 def test_a_page_prints_what_it_says(page):
     pairs = run_page((ROOT / page).read_text())
     assert len(pairs) >= 3

@@ -2,7 +2,14 @@
 
 from needle_ir.ir.attrs import NO_ATTRS, Attrs
 from needle_ir.ir.cost import Cost, graph_cost, node_costs
-from needle_ir.ir.errors import DTypeError, OpError, ShapeError, VerificationError
+from needle_ir.ir.errors import (
+    DTypeError,
+    OperandIndexError,
+    OperandValueError,
+    OpError,
+    ShapeError,
+    VerificationError,
+)
 from needle_ir.ir.graph import Graph, topological
 from needle_ir.ir.lexer import ParseError
 from needle_ir.ir.node import (
@@ -44,6 +51,8 @@ __all__ = [
     "Node",
     "Op",
     "OpError",
+    "OperandIndexError",
+    "OperandValueError",
     "Operators",
     "Origin",
     "ParseError",

@@ -29,5 +29,13 @@ class DTypeError(OpError, TypeError):
     """Dtypes or operand kinds that the op does not take."""
 
 
+class OperandValueError(OpError, ValueError):
+    """Values, known when the op runs, that it does not take: an integer to a negative power."""
+
+
+class OperandIndexError(OpError, IndexError):
+    """Indices, known when the op runs, that lie outside of the axis."""
+
+
 class VerificationError(Exception):
     """A graph that breaks a rule of the IR. The message names the node and the rule."""

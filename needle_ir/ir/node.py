@@ -37,6 +37,7 @@ class Promotion(Enum):
     NONE = "none"  # each operand keeps its dtype
     COMMON = "common"  # all become numpy.result_type of all
     FLOAT = "float"  # as COMMON, and integers become the least float that holds them, as numpy.exp
+    COMPARISON = "comparison"  # as COMMON, but integers that no integer dtype holds stay apart
     QUOTIENT = "quotient"  # as COMMON, and integers become float64, as in numpy.true_divide
     BRANCHES = "branches"  # as COMMON for all but the first, which is a condition
 

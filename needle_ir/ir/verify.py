@@ -65,6 +65,8 @@ def is_promoted(op: Op, types: list[TensorType]) -> bool:
     """Whether the operands have the dtypes that the op's promotion gives."""
     if op.promotion is Promotion.NONE:
         return True
+    if op.promotion is Promotion.COMPARISON and any(type.dtype.kind in "iu" for type in types):
+        return True
     dtypes = {type.dtype for type in types[op.promotion is Promotion.BRANCHES :]}
     floats = op.promotion in (Promotion.FLOAT, Promotion.QUOTIENT)
     return len(dtypes) == 1 and (not floats or all(map(is_floating, dtypes)))

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from math import isfinite
 from typing import Any
+from warnings import warn_explicit
 
 import numpy as np
 
 from needle_ir.ir import (
     NO_ATTRS,
+    Array,
     Attrs,
     DType,
     DTypeError,
@@ -23,6 +26,9 @@ from needle_ir.ir import (
 )
 
 DEFAULT_DTYPE: DType = np.dtype(np.float32)
+_LARGEST_HALF = float(np.finfo(np.float16).max)
+_INTEGERS = frozenset(map(np.dtype, "bhilqBHILQ"))
+_WIDEST: tuple[DType, ...] = (np.dtype(np.int64), np.dtype(np.uint64))
 _WEAK: dict[Any, Any] = {bool: False, int: 0, float: 0.0}
 _LEAST_FLOATS = {Promotion.FLOAT: np.float16, Promotion.QUOTIENT: np.float64}
 
@@ -72,14 +78,32 @@ def _infer(op: Op, attrs: Attrs, *types: TensorType) -> tuple[Attrs, TensorType]
 def as_constant(value: Any, dtype: DType | None = None) -> Node:
     """A constant node for a Python scalar, a NumPy scalar or an array.
 
-    A Python float or int without a `dtype` becomes float32 or int64.
+    A Python float or int without a `dtype` becomes float32 or int64. One that is infinite in the
+    dtype gives RuntimeWarning at the user's line, or what np.errstate(over=...) asks for.
     """
     if dtype is None:
         dtype = DEFAULT_DTYPE if type(value) is float else np.asarray(value).dtype
-    array = np.asarray(value, dtype)
+    array = _converted(value, dtype) if type(value) in (int, float) else np.asarray(value, dtype)
     if array.ndim == 0:
         return _scalar_constant(array.dtype, array.tobytes())
     return constant_node(array)
+
+
+def _converted(value: float, dtype: DType) -> Array:
+    """A Python number in a dtype; one that is infinite there is told as np.errstate has it."""
+    if -_LARGEST_HALF <= value <= _LARGEST_HALF or dtype.kind != "f" or not isfinite(value):
+        return np.asarray(value, dtype)
+    with np.errstate(over="ignore"):
+        array = np.asarray(value, dtype)
+    how = np.geterr()["over"]
+    if np.isinf(array) and how != "ignore":
+        message = f"overflow encountered in cast: {value!r} is infinite in {dtype}"
+        if how == "raise":
+            raise FloatingPointError(message)
+        origin = capture_origin()
+        if origin is not None:
+            warn_explicit(message, RuntimeWarning, origin.filename, origin.line)
+    return array
 
 
 @lru_cache(maxsize=1024)
@@ -91,13 +115,40 @@ def _promote(op: Op, operands: Sequence[Any]) -> tuple[Node, ...]:
     promotion = op.promotion
     if promotion is Promotion.NONE:
         return tuple([x if isinstance(x, Node) else _literal(x) for x in operands])
-    if promotion is Promotion.COMMON and _of_one_dtype(operands):
+    if promotion in (Promotion.COMMON, Promotion.COMPARISON) and _of_one_dtype(operands):
         return tuple(operands)
+    if promotion is Promotion.COMPARISON and (kept := _kept_apart(operands)) is not None:
+        return kept
     first = 1 if op.promotion is Promotion.BRANCHES else 0
     head, rest = operands[:first], operands[first:]
     dtype = _common_dtype(op, rest)
     condition = [x if isinstance(x, Node) else _literal(x) for x in head]
     return (*condition, *[_convert(x, dtype) for x in rest])
+
+
+def _kept_apart(operands: Sequence[Any]) -> tuple[Node, ...] | None:
+    """Integers that are compared as they are, as NumPy does where no integer dtype holds them all:
+    as floats they would lose digits. None for operands that have a dtype in common.
+    """
+    kinds = [_kind(x) for x in operands]
+    if not all(kind is int or kind in _INTEGERS for kind in kinds):
+        return None
+    dtype = np.result_type(*[_WEAK.get(kind, kind) for kind in kinds])
+    if dtype.kind != "f" and all(_fits(x, dtype) for x in operands if type(x) is int):
+        return None
+    return tuple([x if isinstance(x, Node) else _integer_constant(x) for x in operands])
+
+
+def _fits(number: int, dtype: DType) -> bool:
+    info = np.iinfo(dtype)
+    return bool(info.min <= number <= info.max)
+
+
+def _integer_constant(operand: Any) -> Node:
+    # What no dtype holds lies beyond all of them, as infinity does.
+    if type(operand) is int and not any(_fits(operand, dtype) for dtype in _WIDEST):
+        return as_constant(np.inf if operand > 0 else -np.inf)
+    return _literal(operand)
 
 
 def _of_one_dtype(operands: Sequence[Any]) -> bool:

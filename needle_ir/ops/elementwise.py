@@ -11,9 +11,11 @@ from needle_ir.ir import (
     DTypeError,
     Node,
     Op,
+    OperandValueError,
     Promotion,
     TensorType,
     Trait,
+    capture_origin,
 )
 from needle_ir.ops.build import CAST, apply
 from needle_ir.ops.shape import broadcast_shapes, sum_to
@@ -90,7 +92,7 @@ def _refuse_bool(x: TensorType) -> None:
 
 
 def _comparison(name: str, commutative: bool = False) -> Op:
-    return _binary(name, None, commutative=commutative, boolean=True)
+    return _binary(name, None, Promotion.COMPARISON, commutative=commutative, boolean=True)
 
 
 NEGATIVE = _unary("negative", lambda ct, out, x: -ct, Promotion.NONE, takes_bool=False)
@@ -254,8 +256,24 @@ def divide(a: Any, b: Any) -> Any:
 
 
 def power(a: Any, b: Any) -> Any:
-    """a to the power of b."""
+    """a to the power of b. Raises OperandValueError for an integer to a negative integer power:
+    where b is a number or an array at once, else when it runs.
+    """
+    if isinstance(b, int | np.integer | np.ndarray):
+        _refuse_negative_power(a, b)
     return apply(POWER, a, b)
+
+
+def _refuse_negative_power(a: Any, b: Any) -> None:
+    dtype, exponent = getattr(a, "dtype", None), np.asarray(b)
+    if not isinstance(dtype, np.dtype) or dtype.kind not in "iu" or exponent.dtype.kind != "i":
+        return
+    if (exponent < 0).any():
+        raise OperandValueError(
+            f"power({TensorType(a.shape, dtype)}, {exponent.min()}): an integer to a negative "
+            "power is no integer; convert it to a float with astype",
+            capture_origin(),
+        )
 
 
 def maximum(a: Any, b: Any) -> Any:

@@ -247,6 +247,48 @@ def _softmax_loss(random: Random, x: Value) -> Value | None:
     return Value(ops.softmax_loss(x.node, labels), 2 * x.bound + 6, False)
 
 
+def _over_rows(function: Callable[..., Node], bound: Callable[[float, int], float]) -> Any:
+    """A stable op over rows of two elements at least.
+
+    With one the derivative of log_softmax is 1 - exp(x), which the next run of stabilize would
+    find: this pass runs before autodiff only.
+    """
+
+    def move(random: Random, x: Value) -> Value | None:
+        axes = _axes(random, x)
+        if prod(x.node.shape[axis] for axis in axes) < 2:
+            return None
+        return Value(function(x.node, axes), bound(x.bound, x.node.type.size + 1), False)
+
+    return move
+
+
+def _scatter(random: Random, x: Value) -> Value | None:
+    if not x.node.shape:
+        return None
+    rows = random.randint(1, 4)
+    at = [random.randrange(rows) for _ in range(x.node.shape[0])]
+    shape = (rows, *x.node.shape[1:])
+    node = ops.scatter_add(x.node, np.array(at, np.int64), shape=shape)
+    return Value(node, x.bound * max(1, len(at)), False)
+
+
+def _packed(random: Random, x: Value) -> Value:
+    """Packed beside itself and unpacked again, from any place."""
+    flat = ops.pack(x.node, x.node)
+    start = random.randint(0, x.node.type.size)
+    return Value(ops.unpack(flat, start, x.node.shape), x.bound, x.certain)
+
+
+def _linear(random: Random, x: Value) -> Value | None:
+    if not x.node.shape:
+        return None
+    features = x.node.shape[-1]
+    weight = ops.as_constant(np.linspace(-1, 1, features * 2).reshape(features, 2), x.node.dtype)
+    bias = ops.as_constant(np.array([0.5, -0.5]), x.node.dtype)
+    return Value(ops.linear(x.node, weight, bias), x.bound * features + 0.5, False)
+
+
 UNARY = [
     _smooth(ops.tanh, lambda b: 1),
     _smooth(lambda x: ops.log(x * x + 0.5), lambda b: np.log(b * b + 2)),
@@ -297,6 +339,20 @@ UNARY = [
     _norm(ops.layer_norm),
     _norm(ops.batch_norm),
     _softmax_loss,
+    _smooth(ops.sigmoid, lambda b: 1),
+    _smooth(ops.softplus, lambda b: b + 1),
+    _smooth(lambda x: ops.log1mexp(-(x * x) - 0.5), lambda b: 2),
+    _over_rows(ops.logsumexp, lambda b, n: b + np.log(n)),
+    _over_rows(ops.softmax, lambda b, n: 1),
+    _over_rows(ops.log_softmax, lambda b, n: 2 * b + np.log(n)),
+    _over_rows(
+        lambda x, axes: ops.weighted_logsumexp(x, x * x + 0.5, axes),
+        lambda b, n: b + 2 * np.log(b + 2) + np.log(n),
+    ),
+    _over_rows(lambda x, axes: ops.weighted_softmax(x, x * x + 0.5, axes), lambda b, n: 1),
+    _scatter,
+    _packed,
+    _linear,
 ]
 
 
@@ -374,6 +430,7 @@ BINARY = [
     _arithmetic(lambda x, y: x + (-y), _sum_of),
     _arithmetic(lambda x, y: x - (-y), _sum_of),
     _arithmetic(lambda x, y: x / (y * y + 0.5), lambda a, b: 2 * a),
+    lambda random, x, y: Value(ops.logaddexp(x.node, y.node), max(x.bound, y.bound) + 1, False),
     _matmul,
     _matmul,
     _select(ops.less),
@@ -389,6 +446,8 @@ BINARY = [
 
 def _draw(random: Random, like: Value) -> Value:
     shape, dtype = like.node.shape, like.node.dtype
+    if _coin(random):
+        return Value(ops.random_normal(shape, 0.0, 0.25, dtype), 2.0, True)
     return Value(ops.random_uniform(shape, -2.0, 2.0, dtype), 2.0, True)
 
 

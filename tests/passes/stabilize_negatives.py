@@ -68,8 +68,32 @@ NEGATIVES = [
     Negative("log-of-minus-expm1", "another sign", lambda x, y: log(expm1(x))),
     Negative("log1p-of-exponential", "a probability", lambda x, y: log1p(ops.softmax(x))),
     Negative("log1p-of-exponential", "another sign", lambda x, y: log1p(-exp(x))),
-    Negative("log1p-of-minus-exp", "another sign", lambda x, y: log1p(exp(x))),
-    Negative("log1p-of-minus-sigmoid", "another sign", lambda x, y: log1p(sigmoid(x))),
+    Negative("log1p-of-minus-exponential", "another sign", lambda x, y: log1p(exp(x))),
+    Negative("log1p-of-minus-exponential", "any sign", lambda x, y: log1p(-x)),
+    Negative("log1p-in-form", "another sign", lambda x, y: log1p(sigmoid(x))),
+    Negative("log1p-in-form", "another function", lambda x, y: log1p(-ops.sqrt(x))),
+    Negative("log1p-in-form", "another square", lambda x, y: log1p(-(ops.tanh(x) * x))),
+    Negative("log-of-difference-of-sigmoids", "a sum", lambda x, y: log(sigmoid(x) + sigmoid(y))),
+    Negative("log-of-difference", "any sign below", lambda x, y: log(exp(x) - y)),
+    Negative("log-of-difference", "any sign above", lambda x, y: log(y - exp(x))),
+    Negative("log-of-difference", "a constant", lambda x, y: log(exp(x) - 0.5)),
+    Negative(
+        "log-of-difference",
+        "rows and columns",
+        lambda x, y: log(exp(ops.max(x, 1, True)) - exp(ops.max(y, 0, True))),
+    ),
+    Negative(
+        "log-of-weighted-terms",
+        "a guard against 0",
+        lambda x, y: log(sigmoid(x) * y + sigmoid(-x) * (1 - y) + 1e-8),
+    ),
+    Negative("log-of-weighted-terms", "one of any sign", lambda x, y: log(exp(x) * y + x)),
+    Negative("log-of-weighted-terms", "a product", lambda x, y: log(exp(x) * y)),
+    Negative(
+        "log-of-weighted-terms",
+        "a sum over an axis",
+        lambda x, y: log(exp(x) * y + sum(exp(x) * y, 1, True)),
+    ),
     Negative(
         "shifted-logsumexp",
         "another shift back",
@@ -109,6 +133,7 @@ NEGATIVES = [
     Negative("sigmoid", "another sign", lambda x, y: exp(softplus(x))),
     Negative("1-minus-sigmoid", "the other way round", lambda x, y: sigmoid(x) - 1),
     Negative("1-minus-sigmoid", "another number", lambda x, y: 2 - sigmoid(x)),
+    Negative("1-minus-sigmoid", "a sum of them", lambda x, y: 1 - sum(sigmoid(x), 1)),
     Negative("minus-softplus", "of something else", lambda x, y: x - softplus(y)),
     Negative("softplus-minus", "of something else", lambda x, y: softplus(y) - x),
     Negative("softplus-plus", "another sign", lambda x, y: softplus(x) + x),
@@ -144,6 +169,16 @@ NEGATIVES = [
     Negative("expm1", "a node", lambda x, y: exp(x) - y),
     Negative("expm1-plus", "another number", lambda x, y: exp(x) + 1),
     Negative("minus-expm1", "another number", lambda x, y: 2 - exp(x)),
+    Negative("1-plus-expm1", "another number", lambda x, y: 2 + expm1(x)),
+    Negative("1-minus-minus-expm1", "another sign", lambda x, y: 1 - expm1(x)),
+    Negative("1-plus-tanh", "another number", lambda x, y: 2 + ops.tanh(x)),
+    Negative("1-minus-tanh", "the other way round", lambda x, y: ops.tanh(x) - 1),
+    Negative(
+        "log1p-of-minus-tanh-squared", "of others", lambda x, y: log(1 - ops.tanh(x) * ops.tanh(y))
+    ),
+    Negative(
+        "log1p-of-minus-tanh-squared", "no logarithm", lambda x, y: 1 - ops.tanh(x) * ops.tanh(x)
+    ),
     Negative("tanh", "of others", lambda x, y: (exp(x) - exp(-y)) / (exp(x) + exp(-y))),
     Negative("tanh-of-difference", "a sum", lambda x, y: (exp(x) + exp(y)) / (exp(x) + exp(y))),
     Negative(
@@ -161,6 +196,11 @@ NEGATIVES = [
         "rows over columns",
         lambda x, y: exp(ops.max(x, 1, True)) / exp(ops.max(y, 0, True)),
     ),
+    Negative(
+        "quotient-of-exponentials",
+        "neither overflows nor vanishes",
+        lambda x, y: sigmoid(x) / (1 + sigmoid(y)),
+    ),
     Negative("quotient-of-exponentials", "over a constant", lambda x, y: exp(x) / 2.0),
     Negative("quotient-of-exponentials", "over an empty sum", lambda x, y: _over_an_empty_sum(x)),
     Negative("reciprocal-of-exponential", "another number", lambda x, y: 2 / exp(x)),
@@ -169,6 +209,11 @@ NEGATIVES = [
     Negative("constant-over-exponential", "negative", lambda x, y: -0.5 / (exp(x) + exp(y))),
     Negative("weighted-softmax", "along another axis", lambda x, y: _square(x, y, 1)),
     Negative("weighted-softmax", "of others", lambda x, y: exp(x) * y / sum(exp(y) * x, 1, True)),
+    Negative(
+        "weighted-quotient",
+        "neither overflows nor vanishes",
+        lambda x, y: sigmoid(x) * y / (1 + sigmoid(x)),
+    ),
     Negative("weighted-quotient", "over any sign", lambda x, y: exp(x) * y / sum(y, 1, True)),
     Negative("weighted-mean", "over another axis", lambda x, y: _mean_over(x, y, 1, 0)),
     Negative("weighted-mean", "over the other axis", lambda x, y: _mean_over(x, y, 0, 1)),

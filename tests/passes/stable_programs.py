@@ -375,7 +375,11 @@ FAMILIES: dict[str, Family] = {
     ),
     "silu": Family(
         lambda x: x * sigmoid(x),
-        {"quotient": lambda x: x / (1 + exp(-x)), "product": lambda x: x * logistic(x)},
+        {
+            "quotient": lambda x: x / (1 + exp(-x)),
+            "product": lambda x: x * logistic(x),
+            "by exp": lambda x: x * exp(x) / (1 + exp(x)),
+        },
     ),
     "tanh": Family(
         np.tanh,
@@ -437,6 +441,63 @@ FAMILIES: dict[str, Family] = {
         {"square over a variance": lambda x: 3 * x + (of(x, VALUES) * 0 + 0.5) / exp(x)},
         near=80,
     ),
+    "log(1 + tanh)": Family(
+        lambda x: np.log(2) - softplus(-2 * x),
+        {
+            "naive": lambda x: log(1 + ops.tanh(x)),
+            "log1p": lambda x: ops.log1p(ops.tanh(x)),
+            "halved": lambda x: log((1 + ops.tanh(x)) / 2) + float(np.log(2)),
+        },
+    ),
+    "log(1 - tanh^2)": Family(
+        lambda x: np.log(4) - 2 * np.logaddexp(x, -x),
+        {
+            "square": lambda x: log(1 - ops.tanh(x) ** 2),
+            "product": lambda x: log((1 - ops.tanh(x)) * (1 + ops.tanh(x))),
+            "log1p": lambda x: ops.log1p(-(ops.tanh(x) ** 2)),
+            "two logs": lambda x: log(1 - ops.tanh(x)) + log(1 + ops.tanh(x)),
+        },
+    ),
+    "inverse of tanh": Family(
+        lambda x: x,
+        {
+            "two logs": lambda x: (log(1 + ops.tanh(x)) - log(1 - ops.tanh(x))) / 2,
+            "log of a quotient": lambda x: log((1 + ops.tanh(x)) / (1 - ops.tanh(x))) / 2,
+            "two log1p": lambda x: (ops.log1p(ops.tanh(x)) - ops.log1p(-ops.tanh(x))) / 2,
+        },
+    ),
+    "log of a survival": Family(
+        lambda x: -np.abs(x),
+        {"one minus what is gone": lambda x: log(1 - (1 - exp(-ops.abs(x))))},
+    ),
+    "log of a difference": Family(
+        lambda x: x + log1mexp(np.asarray(-1, x.dtype)),
+        {"of exponentials": lambda x: log(exp(x) - exp(x - 1.0))},
+        rounded=("of exponentials",),
+    ),
+    "log of an interval": Family(
+        lambda x: log1mexp(np.asarray(-2, x.dtype)) - softplus(-1 - x) - softplus(x - 1),
+        {
+            "of the op": lambda x: log(ops.sigmoid(x + 1.0) - ops.sigmoid(x - 1.0)),
+            "naive": lambda x: log(logistic(x + 1.0) - logistic(x - 1.0)),
+        },
+        rounded=("of the op", "naive"),
+    ),
+    "log of a product of probabilities": Family(
+        lambda x: -softplus(-x[:, 0]) - softplus(x[:, 1]) - softplus(x[:, 2]),
+        {"parts": lambda x: _log_of_product(logistic(x))},
+    ),
+    "soft labels": Family(
+        lambda x: np.logaddexp(np.log(SOFT) - softplus(-x), np.log(1 - SOFT) - softplus(x)),
+        {
+            "an input beside": lambda x: log(
+                logistic(x) * soft(x) + (1 - logistic(x)) * (1 - soft(x))
+            ),
+            "a difference": lambda x: log(
+                logistic(x) - (logistic(x) * (1 - soft(x)) - (1 - logistic(x)) * (1 - soft(x)))
+            ),
+        },
+    ),
     "a product": Family(
         lambda x: np.exp(x * 0 + 1),
         {"with its reciprocal": lambda x: exp(x + 1.0) * exp(-x)},
@@ -447,6 +508,19 @@ FAMILIES: dict[str, Family] = {
         rounded=("log of a weighted sum",),
     ),
 }
+
+
+SOFT = np.array([[0.25, 0.125, 0.75], [0.875, 0.5, 0.625]])
+
+
+def soft(x: Node) -> Node:
+    """Weights that are no constant."""
+    return of(x, SOFT) + x * 0
+
+
+def _log_of_product(p: Node) -> Node:
+    a, b, c = (ops.slice(p, (0, i), (2, 1)) for i in range(3))
+    return ops.reshape(log(a * (1 - b) * (1 - c)), (2,))
 
 
 def _by_softplus(x: Node) -> Node:

@@ -437,8 +437,9 @@ def test_an_op_without_a_kernel_is_found_before_anything_runs() -> None:
 
 def test_a_wrong_number_of_arrays() -> None:
     run = executor(Graph([leaf(2), leaf(2)], []))
-    with pytest.raises(TypeError, match="argument"):
-        run([np.ones(2)])
+    for count in (0, 1, 3, 6):
+        with pytest.raises(TypeError, match=f"{count} arrays for a plan of 2 inputs"):
+            run([np.ones(2)] * count)
     with pytest.raises(ValueError, match="zip"):
         interpret(Graph([leaf(2)], []), [])
 
