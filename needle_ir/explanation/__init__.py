@@ -9,7 +9,7 @@ from needle_ir.compiler import Pipeline, read_pipeline
 from needle_ir.explanation.report import ReportLine, report
 from needle_ir.explanation.schema import as_json
 from needle_ir.explanation.stages import Planning, Stage, run_stages
-from needle_ir.ir import Graph
+from needle_ir.ir import Graph, Representable
 from needle_ir.jit import Compiled, JitFunction, trace
 from needle_ir.passes import format_pipeline
 
@@ -17,7 +17,7 @@ __all__ = ["Explanation", "Stage", "explain"]
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Representable):
     """What a pipeline made of a graph: the stages, the first of them the graph as recorded, and
     the plan. `str()` is the report.
     """

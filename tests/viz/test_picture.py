@@ -135,6 +135,17 @@ def test_a_graph_shows_itself_in_a_notebook(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_so_do_a_plan_and_what_was_compiled_and_explained():
+    x = np.ones((2, 3), np.float32)
+    compiled = ndl.compile(lambda x: ndl.exp(x).sum(), x)
+    shown = compiled.plan._repr_mimebundle_()
+    assert shown["text/plain"] == str(compiled.plan)
+    assert "step 0" in shown["image/svg+xml"]
+    assert compiled._repr_mimebundle_() == {"text/plain": str(compiled)}
+    explanation = ndl.explain(lambda x: ndl.exp(x).sum(), x)
+    assert explanation._repr_mimebundle_() == {"text/plain": str(explanation)}
+
+
 @pytest.mark.usefixtures("no_dot")
 def test_a_notebook_is_told_in_the_picture_alone(capsys):
     x = leaf("x", 2)
