@@ -157,7 +157,8 @@ class Profile(Representable):
         groups: dict[str, list[tuple[float, Cost]]] = {}
         for call in self.calls:
             if call.node not in parts:
-                parts[call.node] = named = {}
+                named: dict[str, tuple[float, Cost]] = {}
+                parts[call.node] = named
                 for origin, share, cost in self._parts(call.node):
                     name = "" if origin is None else name_of(origin)
                     before, (flops, moved) = named.get(name, (0.0, Cost(0, 0)))

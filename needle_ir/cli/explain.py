@@ -7,11 +7,11 @@ The function is traced, not run. Without required arguments it is traced as it i
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from needle_ir.cli import CommandError
+from needle_ir.cli.output import print_plain
 from needle_ir.cli.target import add_target_arguments, load_target
 from needle_ir.compiler import read_pipeline
 from needle_ir.explanation import explain
@@ -43,22 +43,14 @@ def run(options: argparse.Namespace) -> int:
         explanation = explain(target.value, *target.args, pipeline=pipeline)
     try:
         if options.json:
-            _print_plain(explanation.to_json(**selected))
+            print_plain(explanation.to_json(**selected))
         elif sys.stdout.isatty():
             _print_coloured(explanation.lines(**selected))
         else:
-            _print_plain(explanation.show(**selected))
+            print_plain(explanation.show(**selected))
     except ValueError as error:
         raise CommandError(str(error)) from None
     return 0
-
-
-def _print_plain(text: str) -> None:
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # `| head` has read enough. What is left must not be flushed at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_coloured(lines: Sequence[ReportLine]) -> None:

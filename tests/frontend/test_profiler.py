@@ -110,6 +110,7 @@ def test_the_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert float(share.rstrip("%")) <= 100
     moved = 4 * (8 * 32 + 32 * 16 + 8 * 16)
     (call,) = [call for call in p.calls if call.node.op.name == "matmul"]
+    assert float(rate) == pytest.approx(2 * 8 * 32 * 16 / call.seconds / 1e9, abs=0.006)
     assert float(bandwidth) == pytest.approx(moved / call.seconds / 1e9, abs=0.006)
     roofs = (2 * 8 * 32 * 16 / 1e9 / peak_gflops(), moved / 1e9 / copy_gbps(moved))
     assert float(of_peak.rstrip("%")) == pytest.approx(100 * max(roofs) / call.seconds, abs=0.06)
