@@ -16,6 +16,7 @@ from needle_ir.viz.subject import Drawable, Level
 from needle_ir.viz.svg import svg_of
 
 _MAX_WORDS = 120
+_MAX_OWN_BOXES = 1000  # with more of them, our own layout makes pictures metres wide
 
 DOT_FORMATS = ("dot", "gv")
 FORMATS = (*DOT_FORMATS, "svg", "png", "pdf")
@@ -52,8 +53,8 @@ def to_svg(
     """The picture of `to_dot` as SVG text. It always comes out.
 
     Where the layout takes longer than `timeout` seconds, the module level is drawn instead. Where
-    that does too, where `dot` fails and where it is not installed, the layout is our own. What is
-    different is told in the picture, and to `report`, one line each time.
+    that does too, where `dot` fails and where it is not installed, the layout is our own; that of
+    more than 1,000 boxes is of the module level. What is different is told in the picture, and to `report`, one line each time.
     """
     picture = make_picture(
         lambda shown: draw(
@@ -141,6 +142,9 @@ def make_picture(
     if svg is not None:
         return Picture(svg.decode(), notes, trouble)
     notes = (*notes, f"laid out without Graphviz: {str(trouble)[:_MAX_WORDS]}")
+    if len(drawing.boxes) > _MAX_OWN_BOXES and level != "module":
+        notes = (f"drawn by modules: {len(drawing.boxes):,} boxes need Graphviz", *notes)
+        drawing = draw_at("module")
     return Picture(svg_of(replace(drawing, warnings=notes)), notes, trouble)
 
 
