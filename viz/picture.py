@@ -53,8 +53,9 @@ def to_svg(
     """The picture of `to_dot` as SVG text. It always comes out.
 
     Where the layout takes longer than `timeout` seconds, the module level is drawn instead. Where
-    that does too, where `dot` fails and where it is not installed, the layout is our own; that of
-    more than 1,000 boxes is of the module level. What is different is told in the picture, and to `report`, one line each time.
+    that does too, where `dot` fails and where it is not installed, the layout is our own; it draws
+    the module level for more than 1,000 boxes. What is different is told in the picture, and to
+    `report`, one line each time.
     """
     picture = make_picture(
         lambda shown: draw(
