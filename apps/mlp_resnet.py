@@ -9,7 +9,6 @@ import csv
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.resources.abc import Traversable
@@ -328,12 +327,12 @@ def _table(history: Sequence[Metrics]) -> Table:
 
 def _write_csv(path: Path, history: Sequence[Metrics]) -> None:
     """Write the metrics under another name first: a reader never sees half a file."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(descriptor, "w", newline="") as file:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Metrics._fields)
         writer.writerows(history)
-    os.replace(name, path)
+    os.replace(temporary, path)
 
 
 def _draw(
@@ -344,7 +343,7 @@ def _draw(
         name: {part: [getattr(m, f"{part}_{name}") for m in history] for part in ("train", "test")}
         for name in ("loss", "error")
     }
-    paths = save_curves(folder, panels)
+    paths = save_curves(folder, panels, percent=["error"])
     predicted, losses = predict(DataLoader(test_set, batch_size=100), model)
     labels = test_set.labels
     paths += save_confusion_matrix(folder, labels, predicted, CLASSES)

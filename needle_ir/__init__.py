@@ -17,7 +17,7 @@ from needle_ir.device import Device, all_devices, cpu, default_device
 from needle_ir.init import manual_seed
 from needle_ir.ir import DTypeError, Graph, OpError, ShapeError
 from needle_ir.jit import Compiled, JitFunction, compile, jit, trace
-from needle_ir.notebook import graph_svg
+from needle_ir.notebook import picture
 from needle_ir.ops import (
     composite,
     concatenate,
@@ -57,7 +57,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-Graph.REPRESENTATIONS["image/svg+xml"] = graph_svg
+ir.Representable.REPRESENTATIONS["image/svg+xml"] = picture
+del picture
 
 # What a training program does not need is imported when it is first asked for: the module of each.
 _ON_FIRST_USE = {

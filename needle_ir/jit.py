@@ -9,7 +9,7 @@ from types import MethodType
 from typing import Any
 
 from needle_ir.compiler import Pipeline, Program, compile_graph
-from needle_ir.ir import INPUT, Graph, Instrument, Plan, capture_origin
+from needle_ir.ir import INPUT, Graph, Instrument, Plan, Representable, capture_origin
 from needle_ir.pytree import flatten
 from needle_ir.recompiles import Dropped, dropped_words, log, warn_of_number
 from needle_ir.recording import state
@@ -54,7 +54,7 @@ class _Specialization:
         return self.recording.scatter(results, [leaf for leaf in leaves if is_dynamic(leaf)])
 
 
-class Compiled:
+class Compiled(Representable):
     """A compiled graph or function that can be called, and looked into.
 
     `stages` are the graphs after each pass, `graph` is the last of them, `plan` what runs, and

@@ -3,7 +3,7 @@
 They need matplotlib, which the extra `plots` installs. Every file appears whole or not at all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +37,18 @@ class PlotsMissingError(ImportError):
 
 
 def save_curves(
-    folder: str | Path, panels: Mapping[str, Mapping[str, Sequence[float]]], name: str = "curves"
+    folder: str | Path,
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    name: str = "curves",
+    *,
+    percent: Collection[str] = (),
 ) -> list[Path]:
     """Draw numbers by epoch as `curves.png` and `curves.svg` in `folder`; returns the files.
 
     `panels` has the lines of each panel by name: `{"loss": {"train": […], "test": […]}}`, one
-    number an epoch, from epoch 1. The scale is logarithmic where all numbers of a panel are above
-    zero. The lowest point of the last line is marked.
+    number an epoch, from epoch 1. The panels named by `percent` hold shares, from 0 to 1, and are
+    drawn as per cent. The scale is logarithmic where all numbers of a panel are above zero and the
+    largest is ten times the smallest. The lowest point of the last line is marked.
 
     Raises ValueError where lines of one panel differ in length or are empty, PlotsMissingError
     without matplotlib, OSError where a file can not be written.
@@ -54,7 +59,7 @@ def save_curves(
             raise ValueError(f"the lines of {title!r} have {sorted(lengths)} numbers")
     figure = _figure(4.2 * len(panels), 3.2)
     for axes, (title, lines) in zip(_grid(figure, 1, len(panels)), panels.items(), strict=True):
-        _draw_lines(axes, title, lines)
+        _draw_lines(axes, title, lines, title in percent)
     return _save(figure, Path(folder), name)
 
 
@@ -132,7 +137,12 @@ def confusion_matrix(labels: Array, predicted: Array, classes: int) -> Array:
     return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
 
 
-def _draw_lines(axes: "Axes", title: str, lines: Mapping[str, Sequence[float]]) -> None:
+def _draw_lines(
+    axes: "Axes", title: str, lines: Mapping[str, Sequence[float]], is_percent: bool
+) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    scale, sign = (100, "%") if is_percent else (1, "")
     for number, (label, values) in enumerate(lines.items()):
         epochs = range(1, len(values) + 1)
         style = {
@@ -141,18 +151,27 @@ def _draw_lines(axes: "Axes", title: str, lines: Mapping[str, Sequence[float]]) 
         }
         axes.plot(epochs, values, marker="." if len(values) < 60 else None, label=label, **style)
     label, values = list(lines.items())[-1]
-    best = int(np.argmin(values))
-    axes.plot(best + 1, values[best], "o", color="#222222", fillstyle="none", markersize=9)
-    axes.set_title(f"{title}; {label} at best {values[best]:.4g} (epoch {best + 1})", fontsize=9)
+    heading = title
+    finite_epochs = [i for i, value in enumerate(values) if np.isfinite(value)]
+    if finite_epochs:
+        best = min(finite_epochs, key=values.__getitem__)
+        axes.plot(best + 1, values[best], "o", color="#222222", fillstyle="none", markersize=9)
+        heading = f"{title}: {label} at best {scale * values[best]:.4g}{sign}, epoch {best + 1}"
+    axes.set_title(heading, fontsize=9)
     axes.set_xlabel("epoch", fontsize=9)
+    axes.set_ylabel(title, fontsize=9)
     finite = [value for line in lines.values() for value in line if np.isfinite(value)]
-    if finite and min(finite) > 0:
+    if finite and max(finite) >= 10 * min(finite) > 0:
         axes.set_yscale("log")
-    else:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    elif not finite or min(finite) >= 0:
         axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:.10g}{sign}"))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.tick_params(which="both", labelsize=8)
-    axes.grid(visible=True, which="both", color="#e5e5e5", linewidth=0.6)
+    axes.tick_params(which="minor", length=0)
+    axes.grid(visible=True, color="#e5e5e5", linewidth=0.6)
     axes.legend(frameon=False, fontsize=9)
 
 

@@ -4,17 +4,31 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from needle_ir.compiler import instruments, running_with
-from needle_ir.ir import Array, Cost, Graph, Node, Pass, Plan, node_costs
+from needle_ir.ir import (
+    Array,
+    Cost,
+    Graph,
+    Node,
+    Origin,
+    Pass,
+    Plan,
+    Representable,
+    node_costs,
+)
+from needle_ir.machine import copy_gbps, copy_rates, peak_gflops
+from needle_ir.ops.cluster import FUSED
 from needle_ir.realize import sync
-from needle_ir.runtime import Executor, Kernel
+from needle_ir.runtime import Executor, Kernel, fused_kernel
+
+_ROWS = 20  # of a table; the rest are one row
+_NAME_WIDTH = 44
+_PID = 1  # in the trace, which has one process
+_SAMPLED = 3  # calls of a fused cluster in which the ops inside are timed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +59,52 @@ class Row:
     flops: int
     bytes_moved: int
 
+    @property
+    def gflops(self) -> float:
+        """10⁹ floating-point operations a second."""
+        return self.flops / self.seconds / 1e9 if self.seconds else 0.0
 
-@dataclass
-class Profile:
+    @property
+    def gbps(self) -> float:
+        """10⁹ bytes read or written a second."""
+        return self.bytes_moved / self.seconds / 1e9 if self.seconds else 0.0
+
+    @property
+    def of_peak(self) -> float:
+        """How near it comes to what the machine reaches, from 0 to about 1: the larger one of its
+        shares of `machine.peak_gflops` and of `machine.copy_gbps` for as many bytes as a call
+        moves. So the roofline model has it (Williams, Waterman and Patterson 2009).
+        """
+        if not self.calls:
+            return 0.0
+        copy = copy_gbps(self.bytes_moved // self.calls)
+        return max(self.gflops / peak_gflops(), self.gbps / copy)
+
+
+class _Part(NamedTuple):
+    """The part of a kernel's time and cost that one op in it has."""
+
+    origin: Origin | None
+    share: float
+    cost: Cost
+
+
+@dataclass(repr=False)
+class Profile(Representable):
     """What `profile` measured. `seconds` is the time from its begin to its end, `graphs` are the
     compiled graphs that ran.
 
-    `str()` gives three tables: by kernel, by module and by source line.
+    `str()` gives three tables: by kernel, by module and by source line. The time of a fused cluster
+    is shared out among the modules and lines of the ops in it, as these took it in the cluster's
+    first calls.
     """
 
     calls: list[KernelCall] = field(default_factory=list)
     passes: list[PassRun] = field(default_factory=list)
     graphs: list[Graph] = field(default_factory=list)
     seconds: float = 0.0
-    _costs: dict[Node, Cost] = field(default_factory=dict, repr=False)
+    _costs: dict[Node, Cost] = field(default_factory=dict)
+    _inside: dict[Node, float] = field(default_factory=dict)  # seconds of ops in fused clusters
 
     @property
     def graph(self) -> Graph:
@@ -86,53 +132,92 @@ class Profile:
         return found
 
     def by_kernel(self) -> list[Row]:
-        """One row for each kernel, the longest first."""
-        return self._rows(lambda node: node.op.name)
+        """One row for each kernel, the longest first. A fused cluster is named by its ops."""
+        groups: dict[str, list[tuple[float, Cost]]] = {}
+        for call in self.calls:
+            cost = self._costs[call.node]
+            groups.setdefault(_kernel_name(call.node), []).append((call.seconds, cost))
+        return _rows(groups)
 
     def by_module(self) -> list[Row]:
         """One row for each module path, the longest first."""
-        return self._rows(lambda node: node.origin.module if node.origin else "")
+        return self._by_origin(lambda origin: origin.module)
 
     def by_line(self) -> list[Row]:
         """One row for each line of the user's code, the longest first."""
-        return self._rows(lambda node: str(node.origin) if node.origin else "")
+        return self._by_origin(str)
 
     def by_phase(self) -> list[Row]:
         """One row for `forward`, `backward` and `update` each, the longest first."""
-        return self._rows(lambda node: node.origin.phase if node.origin else "")
+        return self._by_origin(lambda origin: origin.phase)
 
-    def _rows(self, name_of: Callable[[Node], str]) -> list[Row]:
-        groups: dict[str, list[KernelCall]] = {}
+    def _by_origin(self, name_of: Callable[[Origin], str]) -> list[Row]:
+        """One row for each name; a call counts once for each that has a part in it."""
+        parts: dict[Node, dict[str, tuple[float, Cost]]] = {}
+        groups: dict[str, list[tuple[float, Cost]]] = {}
         for call in self.calls:
-            groups.setdefault(name_of(call.node), []).append(call)
-        rows = []
-        for name, calls in groups.items():
-            costs = [self._costs[call.node] for call in calls]
-            rows.append(
-                Row(
-                    name or "(none)",
-                    len(calls),
-                    sum(call.seconds for call in calls),
-                    sum(cost.flops for cost in costs),
-                    sum(cost.bytes_moved for cost in costs),
-                )
-            )
-        return sorted(rows, key=lambda row: -row.seconds)
+            if call.node not in parts:
+                named: dict[str, tuple[float, Cost]] = {}
+                parts[call.node] = named
+                for origin, share, cost in self._parts(call.node):
+                    name = "" if origin is None else name_of(origin)
+                    before, (flops, moved) = named.get(name, (0.0, Cost(0, 0)))
+                    sum_ = Cost(flops + cost.flops, moved + cost.bytes_moved)
+                    named[name] = (before + share, sum_)
+            for name, (share, cost) in parts[call.node].items():
+                groups.setdefault(name or "(none)", []).append((share * call.seconds, cost))
+        return _rows(groups)
+
+    def _parts(self, node: Node) -> list[_Part]:
+        """The ops in a kernel. In a fused cluster, an op that reads one of its operands first, or
+        makes its result, has moved these bytes.
+        """
+        body = _body(node)
+        if body is None:
+            return [_Part(node.origin, 1.0, self._costs[node])]
+        ops = [x for x in body.nodes if x in self._inside]
+        total = sum(self._inside[x] for x in ops)
+        costs = node_costs(body)
+        unread = {id(x): x.type.nbytes for x in body.inputs}
+        parts = []
+        for x in ops:
+            moved = sum(unread.pop(id(operand), 0) for operand in x.inputs)
+            moved += x.type.nbytes * (x is body.outputs[0])
+            share = self._inside[x] / total if total else 1 / len(ops)
+            parts.append(_Part(x.origin, share, Cost(costs[x].flops, moved)))
+        return parts
 
     def __str__(self) -> str:
-        tables = [
-            ("kernel", self.by_kernel()),
-            ("module", self.by_module()),
-            ("source line", self.by_line()),
-        ]
+        return self.show()
+
+    def __repr__(self) -> str:
+        return f"<Profile: {len(self.calls)} kernel calls in {1e3 * self.seconds:.2f} ms>"
+
+    def show(self, by: str | None = None) -> str:
+        """The tables as text; with `by`, one of them: `kernel`, `module`, `line` or `phase`.
+
+        Raises ValueError for another word.
+        """
+        tables = {
+            "kernel": ("kernel", self.by_kernel),
+            "module": ("module", self.by_module),
+            "line": ("source line", self.by_line),
+            "phase": ("phase", self.by_phase),
+        }
+        if by is not None and by not in tables:
+            raise ValueError(f"a profile has no table by {by!r}; there are {', '.join(tables)}")
         inside = self.kernel_seconds
         rest = max(self.seconds - inside - self.compile_seconds, 0.0)
+        rates = [rate for _, rate in copy_rates()]
         head = (
             f"{1e3 * self.seconds:.2f} ms: {len(self.calls)} kernel calls {1e3 * inside:.2f} ms, "
             f"passes {1e3 * self.compile_seconds:.2f} ms, the rest {1e3 * rest:.2f} ms\n"
-            f"peak: {peak_gflops():.1f} GFLOP/s, measured with a float32 matrix product"
+            f"measured here: {peak_gflops():.1f} GFLOP/s in a float32 matrix product; "
+            f"copies at {max(rates):.1f} GB/s in cache, {rates[-1]:.1f} GB/s out of it"
         )
-        return "\n\n".join([head, *[_table(title, rows, inside) for title, rows in tables]])
+        wanted = [by] if by is not None else ["kernel", "module", "line"]
+        texts = [_table(title, rows(), inside) for title, rows in map(tables.__getitem__, wanted)]
+        return "\n\n".join([head, *texts])
 
     def write_trace(self, path: str | Path) -> None:
         """Write the calls as a Chrome trace, for chrome://tracing or ui.perfetto.dev."""
@@ -141,15 +226,18 @@ class Profile:
         write_text(Path(path), json.dumps(self._trace()))
 
     def _trace(self) -> dict[str, Any]:
-        names = [(1, "kernels"), (2, "passes")]
+        names = [("process_name", 1, "needle_ir"), ("thread_name", 1, "kernels")]
+        names.append(("thread_name", 2, "passes"))
         events: list[dict[str, Any]] = [
-            {"name": "thread_name", "ph": "M", "pid": 1, "tid": tid, "args": {"name": name}}
-            for tid, name in names
+            {"name": kind, "ph": "M", "pid": _PID, "tid": tid, "ts": 0, "args": {"name": name}}
+            for kind, tid, name in names
         ]
         for call in self.calls:
             origin = call.node.origin
             flops, moved = self._costs[call.node]
             details: dict[str, Any] = {"type": str(call.node.type), "flops": flops, "bytes": moved}
+            if _body(call.node) is not None:
+                details["ops"] = _kernel_name(call.node).partition(" ")[2]
             if origin is not None:
                 details |= {"module": origin.module, "line": str(origin)}
             events.append(
@@ -167,7 +255,7 @@ def _event(
         "name": name,
         "cat": category,
         "ph": "X",
-        "pid": 1,
+        "pid": _PID,
         "tid": thread,
         "ts": round(1e6 * timed.start, 3),
         "dur": round(1e6 * timed.seconds, 3),
@@ -175,22 +263,49 @@ def _event(
     }
 
 
-_ROWS = 20  # of a table; the rest are one row
+def _body(node: Node) -> Graph | None:
+    """The graph of the ops in a fused cluster, None for another kernel."""
+    return node.attrs["body"] if node.op is FUSED else None
+
+
+def _kernel_name(node: Node) -> str:
+    body = _body(node)
+    if body is None:
+        return node.op.name
+    return f"{node.op.name} {', '.join(x.op.name for x in body.nodes if x.inputs)}"
+
+
+def _rows(groups: dict[str, list[tuple[float, Cost]]]) -> list[Row]:
+    """A row for each name, of the seconds and costs of its calls."""
+    rows = [
+        Row(
+            name,
+            len(calls),
+            sum(seconds for seconds, _ in calls),
+            sum(cost.flops for _, cost in calls),
+            sum(cost.bytes_moved for _, cost in calls),
+        )
+        for name, calls in groups.items()
+    ]
+    return sorted(rows, key=lambda row: -row.seconds)
 
 
 def _table(title: str, rows: list[Row], total: float) -> str:
     shown = rows if len(rows) <= _ROWS else [*rows[: _ROWS - 1], _sum_of(rows[_ROWS - 1 :])]
-    width = min(max(len(row.name) for row in shown), 44) if shown else 8
-    width = max(width, len(title))
+    width = max(len(title), *[min(len(row.name), _NAME_WIDTH) for row in shown], 8)
     head = f"{title:<{width}}  {'calls':>7}  {'ms':>9}  {'share':>6}  {'MB':>9}  "
-    lines = [head + f"{'GFLOP/s':>8}  {'of peak':>7}"]
+    lines = [head + f"{'GFLOP/s':>8}  {'GB/s':>7}  {'of peak':>7}"]
     for row in shown:
-        name = row.name if len(row.name) <= width else f"…{row.name[1 - width :]}"
+        name = row.name
+        if len(name) > width:
+            # Of a file and a line the end tells, of the ops of a cluster the first.
+            is_kernel = title == "kernel"
+            name = f"{name[: width - 1]}…" if is_kernel else f"…{name[1 - width :]}"
         share = row.seconds / total if total else 0.0
-        rate = row.flops / row.seconds / 1e9 if row.seconds else 0.0
         lines.append(
             f"{name:<{width}}  {row.calls:>7}  {1e3 * row.seconds:>9.3f}  {share:>6.1%}  "
-            f"{row.bytes_moved / 1e6:>9.2f}  {rate:>8.2f}  {rate / peak_gflops():>7.1%}"
+            f"{row.bytes_moved / 1e6:>9.2f}  {row.gflops:>8.2f}  {row.gbps:>7.2f}  "
+            f"{row.of_peak:>7.1%}"
         )
     return "\n".join(lines)
 
@@ -228,11 +343,27 @@ class _Profiler:
 
     def _timed(self, node: Node, kernel: Kernel) -> Kernel:
         calls, begin = self._profile.calls, self._start
+        is_fused = _body(node) is not None
+        sampled = [fused_kernel(node, self._timed_inside)] * _SAMPLED if is_fused else []
+
+        def timed(*arrays: Array) -> Any:
+            run = sampled.pop() if sampled else kernel
+            start = perf_counter()
+            result = run(*arrays)
+            calls.append(KernelCall(node, start - begin, perf_counter() - start))
+            return result
+
+        return timed
+
+    def _timed_inside(self, node: Node, kernel: Kernel) -> Kernel:
+        """A kernel of an op in a fused cluster, which is called for each of its tiles."""
+        inside = self._profile._inside
+        inside[node] = 0.0
 
         def timed(*arrays: Array) -> Any:
             start = perf_counter()
             result = kernel(*arrays)
-            calls.append(KernelCall(node, start - begin, perf_counter() - start))
+            inside[node] += perf_counter() - start
             return result
 
         return timed
@@ -266,22 +397,3 @@ def profile(*, show: bool = True, trace: str | Path | None = None) -> Iterator[P
         result.write_trace(trace)
     if show:
         print(result)
-
-
-@cache
-def peak_gflops(size: int = 512) -> float:
-    """The most float32 operations a second that a matrix product reached here, in 10⁹.
-
-    The best of ten products of `size` by `size`, as many threads as the BLAS library uses. It is
-    measured once in a process.
-    """
-    a = np.ones((size, size), np.float32)
-    out = np.empty_like(a)
-    multiply = partial(np.matmul, a, a, out)
-    multiply()
-    seconds = []
-    for _ in range(10):
-        start = perf_counter()
-        multiply()
-        seconds.append(perf_counter() - start)
-    return 2 * size**3 / min(seconds) / 1e9

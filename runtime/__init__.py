@@ -12,6 +12,7 @@ from needle_ir.runtime.kernels import (
     VIEWS,
     MissingKernelError,
     evaluate,
+    fused_kernel,
     make_kernel,
 )
 
@@ -24,6 +25,7 @@ __all__ = [
     "Wrap",
     "draws",
     "evaluate",
+    "fused_kernel",
     "interpret",
     "make_kernel",
 ]

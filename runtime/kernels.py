@@ -223,9 +223,14 @@ def _unpack(node: Node) -> Callable[[Array], Array]:
     return lambda x: x.reshape(-1)[start:stop].reshape(shape)
 
 
-def _fused(node: Node) -> Kernel:
+def fused_kernel(
+    node: Node, wrap: Callable[[Node, Kernel], Kernel] = lambda node, kernel: kernel
+) -> Kernel:
+    """The kernel of a fused node. `wrap` gives what to use in the place of the kernels inside,
+    which are called once for each tile.
+    """
     body = node.attrs["body"]
-    steps = [(x, make_kernel(x)) for x in body.nodes if x.op not in (INPUT, CONSTANT)]
+    steps = [(x, wrap(x, make_kernel(x))) for x in body.nodes if x.op not in (INPUT, CONSTANT)]
     constants = {x: x.attrs["value"] for x in body.nodes if x.op is CONSTANT}
 
     def fused(*xs_and_out: Array) -> None:
@@ -300,7 +305,7 @@ KERNELS: KernelTable = {
     "unslice": _unslice,
     "concatenate": _concatenate,
     "pack": _pack,
-    "fused": _fused,
+    "fused": fused_kernel,
     "random_uniform": _random_uniform,
     "random_normal": _random_normal,
     **{name: _view(make_view) for name, make_view in VIEWS.items()},

@@ -6,12 +6,13 @@ if __name__ != "needle_ir.viz":
 from needle_ir.viz.change import Change, Mark
 from needle_ir.viz.dot import to_dot
 from needle_ir.viz.dump import GraphDumper
-from needle_ir.viz.picture import to_svg
+from needle_ir.viz.picture import picture_format, save_picture, to_svg
 from needle_ir.viz.render import DotError, DotMissingError, DotTimeoutError, render_svg
 from needle_ir.viz.style import LOOKS, Kind, Look, kind_of
-from needle_ir.viz.subject import Drawable, Heat, Level, Timed
+from needle_ir.viz.subject import LEVELS, Drawable, Heat, Level, Timed
 
 __all__ = [
+    "LEVELS",
     "LOOKS",
     "Change",
     "DotError",
@@ -26,7 +27,9 @@ __all__ = [
     "Mark",
     "Timed",
     "kind_of",
+    "picture_format",
     "render_svg",
+    "save_picture",
     "to_dot",
     "to_svg",
 ]

@@ -20,6 +20,7 @@ _MAX_INPUTS = 4
 _MAX_TOLD = 4
 _MAX_NUMBERS = 3
 _MAX_TOOLTIP_LINES = 24
+_MAX_TOOLTIP_LINE = 160
 _OPERAND = "·"
 
 
@@ -96,14 +97,16 @@ class Words:
         return elide(unit.name if is_input else f"{unit.name} {unit.node.op.name}", self.limit)
 
     def tooltip(self, members: Sequence[int]) -> str:
-        """The ops in a box as the text form has them, with the user's lines."""
+        """The ops in a box as the text form has them, with the user's lines; of the operands of an
+        op with very many, the first.
+        """
         lines = [self.scene.unit(i).text for i in members]
         for i in members[:1] if len(members) == 1 else ():
             constants = [self.scene.unit(x.source) for x in self.scene.literals.get(i, {}).values()]
             lines += dict.fromkeys(unit.text for unit in constants)
         if len(lines) > _MAX_TOOLTIP_LINES:
             lines[_MAX_TOOLTIP_LINES:] = [f"… and {len(lines) - _MAX_TOOLTIP_LINES} more"]
-        return "\n".join(lines)
+        return "\n".join(elide_middle(line, _MAX_TOOLTIP_LINE) for line in lines)
 
     def _call(self, i: int, place: Path) -> Line:
         unit = self.scene.unit(i)
@@ -224,6 +227,12 @@ def op_summary(names: Sequence[str]) -> str:
 def elide(text: str, limit: int) -> str:
     """`text`, cut to `limit` characters with an ellipsis at the end."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def elide_middle(text: str, limit: int) -> str:
+    """`text`, cut to `limit` characters with an ellipsis in the middle."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]}…{text[half + 1 - limit :]}"
 
 
 def printable(text: str) -> str:

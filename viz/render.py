@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import graphviz
 
 TIMEOUT = 20.0
+_PNG_DPI = "144"  # text of 9 points is 18 pixels high
 
 
 class DotError(Exception):
@@ -42,6 +43,14 @@ def render_svg(
 
 def dot_svg(dot: "graphviz.Digraph", timeout: float = TIMEOUT) -> str:
     """The SVG text that the `dot` program makes of `dot`. Raises what `render_svg` raises."""
+    return dot_picture(dot, "svg", timeout).decode()
+
+
+def dot_picture(dot: "graphviz.Digraph", format: str, timeout: float = TIMEOUT) -> bytes:
+    """What the `dot` program makes of `dot` in one of its formats: `svg`, `png`, `pdf` …
+
+    Raises what `render_svg` raises, but no OSError.
+    """
     program = shutil.which("dot")
     if program is None:
         raise DotMissingError("the dot program of Graphviz is not installed or not on the PATH")
@@ -54,7 +63,7 @@ def dot_svg(dot: "graphviz.Digraph", timeout: float = TIMEOUT) -> str:
         source.seek(0)
         # Files, not pipes: a child of `dot` that outlives it could hold a pipe open for ever.
         process = subprocess.Popen(
-            [program, "-Tsvg"],
+            [program, f"-T{format}", *([f"-Gdpi={_PNG_DPI}"] if format == "png" else [])],
             stdin=source,
             stdout=picture,
             stderr=errors,
@@ -71,7 +80,7 @@ def dot_svg(dot: "graphviz.Digraph", timeout: float = TIMEOUT) -> str:
             words = " ".join(errors.read().decode(errors="replace").split())
             raise DotError(f"dot ended with status {status}: {words or 'it said nothing'}")
         picture.seek(0)
-        return picture.read().decode()
+        return picture.read()
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

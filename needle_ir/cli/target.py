@@ -20,7 +20,7 @@ import needle_ir
 from needle_ir import passes, runtime
 from needle_ir.cli import CommandError
 from needle_ir.ir import Array, DTypeError, Graph, TensorType, as_dtype
-from needle_ir.jit import JitFunction
+from needle_ir.jit import Compiled, JitFunction, trace
 from needle_ir.nn import Module
 from needle_ir.random_inputs import random_array
 from needle_ir.tensor import Tensor
@@ -39,6 +39,14 @@ class Target:
     name: str
     value: Any
     args: tuple[Any, ...]
+
+    def graph(self) -> Graph:
+        """The graph as it was recorded: a function is traced, not run."""
+        if isinstance(self.value, Graph):
+            return self.value
+        if isinstance(self.value, Compiled):
+            return self.value.stages[0].graph
+        return trace(self.value, *self.args)
 
     @contextmanager
     def running(self) -> Iterator[None]:

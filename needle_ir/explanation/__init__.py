@@ -9,7 +9,7 @@ from needle_ir.compiler import Pipeline, read_pipeline
 from needle_ir.explanation.report import ReportLine, report
 from needle_ir.explanation.schema import as_json
 from needle_ir.explanation.stages import Planning, Stage, run_stages
-from needle_ir.ir import Graph
+from needle_ir.ir import Graph, Representable
 from needle_ir.jit import Compiled, JitFunction, trace
 from needle_ir.passes import format_pipeline
 
@@ -17,7 +17,7 @@ __all__ = ["Explanation", "Stage", "explain"]
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Representable):
     """What a pipeline made of a graph: the stages, the first of them the graph as recorded, and
     the plan. `str()` is the report.
     """
@@ -119,7 +119,7 @@ def explain(
     a compiled one are explained with their own pipeline, if `pipeline` is None.
     """
     if pipeline is None:
-        pipeline = _own_pipeline(fn_or_graph)
+        pipeline = own_pipeline(fn_or_graph)
     if isinstance(fn_or_graph, Graph | Compiled):
         if args or kwargs:
             raise TypeError("explain(graph) takes no example arguments: a graph has types")
@@ -133,6 +133,7 @@ def explain(
     return Explanation(stages, planning, format_pipeline(passes))
 
 
-def _own_pipeline(fn: Any) -> Pipeline | None:
+def own_pipeline(fn: Any) -> Pipeline | None:
+    """The pipeline that a jitted or a compiled function was given; None where it was none."""
     function = fn.__func__ if isinstance(fn, MethodType) else fn
     return function.pipeline if isinstance(function, JitFunction | Compiled) else None

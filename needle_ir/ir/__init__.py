@@ -30,6 +30,7 @@ from needle_ir.ir.passes import Instrument, Pass, RewriteInstrument
 from needle_ir.ir.plan import ALIGNMENT, Place, Plan, Slot, Step, aligned
 from needle_ir.ir.printer import print_attr, print_graph, statement, value_names
 from needle_ir.ir.registry import register_library, register_op
+from needle_ir.ir.representation import Representable
 from needle_ir.ir.rewriting import Application, announce, watch_rewrites, watched
 from needle_ir.ir.structure import node_key, structural_key, structurally_equal
 from needle_ir.ir.types import DType, TensorType, as_dtype, is_floating, short_name
@@ -60,6 +61,7 @@ __all__ = [
     "Place",
     "Plan",
     "Promotion",
+    "Representable",
     "RewriteInstrument",
     "ShapeError",
     "Slot",

@@ -1,16 +1,17 @@
 """Graphs: an immutable program with inputs and outputs."""
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from needle_ir.ir.node import Node
+from needle_ir.ir.representation import Representable
 
 if TYPE_CHECKING:
     import networkx
 
 
-class Graph:
+class Graph(Representable):
     """A program: what it is given, what it returns, and the effects it must have.
 
     `inputs` are the input nodes in call order, `outputs` the nodes whose arrays it returns.
@@ -18,10 +19,6 @@ class Graph:
     them. `unused` are nodes that the program computes and nobody reads: they stay visible until
     dead-code removal. Immutable: a pass returns a new graph and the old one stays as it was.
     """
-
-    # How a notebook shows a graph besides its text, by MIME type. The IR draws nothing, so the
-    # functions stand in a table which `needle_ir` fills.
-    REPRESENTATIONS: ClassVar[dict[str, Callable[["Graph"], str]]] = {}
 
     def __init__(
         self,
@@ -118,17 +115,6 @@ class Graph:
 
     def __str__(self) -> str:
         return self.format()
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        """What a notebook shows, by MIME type: the text form, and each of REPRESENTATIONS."""
-        shown: dict[str, Callable[[Graph], str]] = {"text/plain": str, **self.REPRESENTATIONS}
-        return {
-            mime: show(self)
-            for mime, show in shown.items()
-            if (include is None or mime in include) and mime not in (exclude or ())
-        }
 
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self.nodes)} nodes, {len(self.outputs)} outputs>"

@@ -7,6 +7,7 @@ from functools import cached_property
 from needle_ir.ir.graph import Graph
 from needle_ir.ir.node import Node
 from needle_ir.ir.printer import print_attr, value_names
+from needle_ir.ir.representation import Representable
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 
@@ -59,7 +60,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Representable):
     """What the runtime runs: steps in order over slots, and one arena of `arena_bytes`.
 
     `inputs` and `outputs` are slot numbers in the order of the graph's own.

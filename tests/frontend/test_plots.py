@@ -42,12 +42,24 @@ def assert_pictures(paths, folder, name):
 @pytest.mark.usefixtures("plots")
 def test_curves(tmp_path):
     panels = {**PANELS, "error": {"train": [0.5, 0.25, 0.0], "test": [0.5, 0.3, 0.2]}}
-    paths = save_curves(tmp_path, panels)
+    paths = save_curves(tmp_path, panels, percent=["error"])
     assert_pictures(paths, tmp_path, "curves")
     found = words(paths[1])
-    assert "loss; test at best 0.75 (epoch 2)" in found
-    assert "error; test at best 0.2 (epoch 3)" in found
+    assert "loss: test at best 0.75, epoch 2" in found
+    assert "error: test at best 20%, epoch 3" in found
+    assert {"loss", "error", "0.5", "50%"} <= set(found)
     assert found.count("train") == found.count("test") == found.count("epoch") == 2
+
+
+@pytest.mark.usefixtures("plots")
+def test_the_scale_is_logarithmic_over_a_factor_of_ten(tmp_path):
+    def found(*values):
+        return words(save_curves(tmp_path, {"loss": {"train": values}})[1])
+
+    ticks = found(2.0, 0.06)
+    assert {"0.1", "0.2", "0.5", "1", "2"} <= set(ticks)
+    assert not any("10^" in word or "times" in word for word in ticks)
+    assert "0" in [word.replace("0.0", "0") for word in found(2.0, 1.0)], "it begins at zero"
 
 
 @pytest.mark.usefixtures("plots")
@@ -62,7 +74,10 @@ def test_the_same_numbers_give_the_same_files(tmp_path):
 @pytest.mark.usefixtures("plots")
 def test_numbers_that_are_none_are_drawn_as_gaps(tmp_path):
     nan = float("nan")
-    save_curves(tmp_path, {"loss": {"train": [nan, nan], "test": [1.0, float("inf")]}})
+    paths = save_curves(tmp_path, {"loss": {"train": [nan, nan, nan], "test": [nan, 1.0, 2.0]}})
+    assert "loss: test at best 1, epoch 2" in words(paths[1])
+    paths = save_curves(tmp_path, {"loss": {"test": [nan, float("inf")]}})
+    assert not any("at best" in word for word in words(paths[1]))
 
 
 def test_the_confusion_matrix():

@@ -363,3 +363,14 @@ def test_names_are_shown_as_they_are(text):
     assert texts.count(shown) >= 4, "the title, the phase, the op twice"
     assert any(line.startswith("attribute=") for line in texts)
     assert any(f.endswith(shown) for f in texts)
+
+
+def test_an_op_with_very_many_operands_keeps_its_text_within_what_dot_reads():
+    """`dot` refuses strings of more than 16,384 characters."""
+    many = [leaf(f"weight_of_the_block_number_{i}", 2, 3) for i in range(2000)]
+    dot = to_dot(Graph(many, [node(CONCAT, *many)]))
+    (tooltip,) = DotText(dot).tooltips["n2000"]
+    assert tooltip.startswith("%0 = concat(%weight_of_the_block_number_0, %weight")
+    assert tooltip.endswith("1999) : f32[2,3]  # model.py:1 in train_step")
+    assert "…" in tooltip
+    assert max(map(len, dot.source.splitlines())) < 4000

@@ -9,8 +9,8 @@ import pytest
 
 import needle_ir as ndl
 from needle_ir.ir import Graph
-from needle_ir.viz import Change, to_svg
-from tests.viz.sample_graphs import EXP, leaf, node, rewritten, training_step
+from needle_ir.viz import Change, DotMissingError, DotTimeoutError, save_picture, to_svg
+from tests.viz.sample_graphs import EXP, layers, leaf, node, rewritten, training_step
 
 needs_dot = pytest.mark.skipif(
     shutil.which("dot") is None, reason="the dot program of Graphviz is not installed"
@@ -73,6 +73,19 @@ def test_without_dot():
     assert "matmul" in svg, "at the level that was asked for"
 
 
+@pytest.mark.usefixtures("no_dot")
+def test_without_dot_a_large_graph_is_drawn_by_modules():
+    svg, told = drawn(layers(1500))
+    assert [note.partition(":")[0] for note in told] == [
+        "drawn by modules",
+        "laid out without Graphviz",
+    ]
+    assert all(note in svg for note in told)
+    size = [float(number) for number in ET.fromstring(svg).get("viewBox").split()[2:]]
+    assert max(size) < 5000
+    assert len(drawn(layers(1500), level="module")[1]) == 1
+
+
 @needs_posix
 def test_a_layout_that_takes_too_long_is_drawn_by_modules(fake_dot):
     fake_dot("case $(cat) in *'drawn by modules'*) echo '<svg/>';; *) sleep 60;; esac")
@@ -96,6 +109,48 @@ def test_a_module_level_that_takes_too_long_is_laid_out_by_us(fake_dot):
     assert "linear" in svg
     svg, told = drawn(training_step(), level="module", timeout=0.2)
     assert told == ["laid out without Graphviz: the layout took longer than 0.2 s"]
+
+
+@needs_dot
+@pytest.mark.parametrize("format", ["png", "pdf"])
+def test_files_by_dot(tmp_path, format):
+    path = tmp_path / f"step.{format}"
+    save_picture(training_step(), path, level="module")
+    data = path.read_bytes()
+    assert data.startswith({"png": b"\x89PNG\r\n", "pdf": b"%PDF-"}[format])
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_files_of_text(tmp_path):
+    told = []
+    save_picture(training_step(), tmp_path / "a.gv", title="mine", report=told.append)
+    wanted = ndl.viz.to_dot(training_step(), title="mine").source
+    assert (tmp_path / "a.gv").read_text(encoding="utf-8") == wanted
+    save_picture(training_step(), tmp_path / "a.svg", legend=False, report=told.append)
+    svg = to_svg(training_step(), legend=False, report=lambda note: None)
+    assert (tmp_path / "a.svg").read_text(encoding="utf-8") == svg
+    with pytest.raises(ValueError, match=r"a\.jpeg is no name of a picture; it may end with \.dot"):
+        save_picture(training_step(), tmp_path / "a.jpeg")
+
+
+@pytest.mark.usefixtures("no_dot")
+def test_a_png_needs_dot(tmp_path):
+    with pytest.raises(DotMissingError, match="not installed"):
+        save_picture(training_step(), tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_posix
+def test_a_png_that_takes_too_long_is_drawn_by_modules(tmp_path, fake_dot):
+    fake_dot("case $(cat) in *'drawn by modules'*) echo $1 $2;; *) sleep 60;; esac")
+    told = []
+    save_picture(training_step(), tmp_path / "a.png", timeout=0.5, report=told.append)
+    assert (tmp_path / "a.png").read_text() == "-Tpng -Gdpi=144\n"
+    assert [note.partition(":")[0] for note in told] == ["drawn by modules"]
+    fake_dot("sleep 60")
+    with pytest.raises(DotTimeoutError):
+        save_picture(training_step(), tmp_path / "b.png", timeout=0.2)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
 @needs_posix
@@ -133,6 +188,17 @@ def test_a_graph_shows_itself_in_a_notebook(capsys):
     assert graph._repr_mimebundle_(include={"text/plain"}).keys() == {"text/plain"}
     assert graph._repr_mimebundle_(exclude={"text/plain"}).keys() == {"image/svg+xml"}
     assert capsys.readouterr() == ("", "")
+
+
+def test_so_do_a_plan_and_what_was_compiled_and_explained():
+    x = np.ones((2, 3), np.float32)
+    compiled = ndl.compile(lambda x: ndl.exp(x).sum(), x)
+    shown = compiled.plan._repr_mimebundle_()
+    assert shown["text/plain"] == str(compiled.plan)
+    assert "step 0" in shown["image/svg+xml"]
+    assert compiled._repr_mimebundle_() == {"text/plain": str(compiled)}
+    explanation = ndl.explain(lambda x: ndl.exp(x).sum(), x)
+    assert explanation._repr_mimebundle_() == {"text/plain": str(explanation)}
 
 
 @pytest.mark.usefixtures("no_dot")
