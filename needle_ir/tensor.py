@@ -140,10 +140,11 @@ class Tensor(Operators):
         """Record `op` over tensors, arrays and Python scalars."""
         needs_grad = False
         grad_enabled = state.grad_enabled
+        traced = state.trace is not None
         inputs: list[Any] = []
         for operand in operands:
             if isinstance(operand, Tensor):
-                node = operand._read()
+                node = operand._read() if traced else operand.node
                 if operand._requires_grad:
                     needs_grad = grad_enabled
                     if not grad_enabled:
@@ -158,7 +159,7 @@ class Tensor(Operators):
             else:
                 inputs.append(operand)
         node = build(op, inputs, attrs)
-        return Tensor._from_node(node, needs_grad and is_floating(node.type.dtype))
+        return Tensor._from_node(node, needs_grad and node.type.dtype.kind == "f")
 
     def _read(self) -> Node:
         """The node, for use as an operand. A trace learns that it depends on this tensor."""

@@ -91,17 +91,17 @@ def _promote(op: Op, operands: Sequence[Any]) -> tuple[Node, ...]:
     promotion = op.promotion
     if promotion is Promotion.NONE:
         return tuple([x if isinstance(x, Node) else _literal(x) for x in operands])
-    if promotion is Promotion.COMMON and _of_one_dtype(operands):
+    if promotion is not Promotion.BRANCHES and _need_no_promotion(promotion, operands):
         return tuple(operands)
-    first = 1 if op.promotion is Promotion.BRANCHES else 0
+    first = 1 if promotion is Promotion.BRANCHES else 0
     head, rest = operands[:first], operands[first:]
     dtype = _common_dtype(op, rest)
     condition = [x if isinstance(x, Node) else _literal(x) for x in head]
     return (*condition, *[_convert(x, dtype) for x in rest])
 
 
-def _of_one_dtype(operands: Sequence[Any]) -> bool:
-    """Whether all are nodes of one dtype, which then need no promotion."""
+def _need_no_promotion(promotion: Promotion, operands: Sequence[Any]) -> bool:
+    """Whether all are nodes of one dtype that stays as it is: a float one stays in any case."""
     dtype = None
     for operand in operands:
         if not isinstance(operand, Node):
@@ -110,7 +110,7 @@ def _of_one_dtype(operands: Sequence[Any]) -> bool:
             dtype = operand.type.dtype
         elif operand.type.dtype is not dtype:
             return False
-    return True
+    return dtype is not None and (promotion is Promotion.COMMON or dtype.kind == "f")
 
 
 def _common_dtype(op: Op, operands: Sequence[Any]) -> DType:
@@ -135,14 +135,20 @@ def _promoted(kinds: tuple[Any, ...], promotion: Promotion) -> DType:
 
 
 def _convert(operand: Any, dtype: DType) -> Node:
-    if not isinstance(operand, Node):
-        try:
-            return as_constant(operand if np.isscalar(operand) else _array(operand), dtype)
-        except OverflowError as error:
-            raise DTypeError(f"{operand!r} does not fit the other operand: {error}") from None
-    if operand.type.dtype == dtype:
-        return operand
-    return build(CAST, [operand], {"dtype": dtype})
+    if isinstance(operand, Node):
+        return operand if operand.type.dtype == dtype else build(CAST, [operand], {"dtype": dtype})
+    try:
+        # Equal numbers of one type have equal bits, but for zeros.
+        if type(operand) in _WEAK and operand:
+            return _number(type(operand), operand, dtype)
+        return as_constant(operand if np.isscalar(operand) else _array(operand), dtype)
+    except OverflowError as error:
+        raise DTypeError(f"{operand!r} does not fit the other operand: {error}") from None
+
+
+@lru_cache(maxsize=1024)
+def _number(kind: type, value: float, dtype: DType) -> Node:
+    return as_constant(value, dtype)
 
 
 def _literal(operand: Any) -> Node:
