@@ -95,14 +95,14 @@ from needle_ir.ops.needle import (
     tuple_get_item,
 )
 from needle_ir.ops.neural import (
-    batch_mean,
     batch_norm,
     batch_norm_inference,
-    batch_variance,
     dropout,
     layer_norm,
     linear,
     one_hot,
+    running_mean,
+    running_variance,
     softmax_loss,
 )
 from needle_ir.ops.packing import pack, unpack, unpack_all
@@ -166,10 +166,8 @@ __all__ = [
     "add_scalar",
     "apply",
     "as_constant",
-    "batch_mean",
     "batch_norm",
     "batch_norm_inference",
-    "batch_variance",
     "broadcast_to",
     "build",
     "cast",
@@ -224,6 +222,8 @@ __all__ = [
     "random_uniform",
     "relu",
     "reshape",
+    "running_mean",
+    "running_variance",
     "scatter_add",
     "sgd_update",
     "sigmoid",

@@ -345,8 +345,18 @@ COMPOSITES = [
         {"eps": 1e-3},
         tolerance=32,
     ),
-    Sample("batch_mean", (uniform(5, 3),), lambda x: x.mean(0)),
-    Sample("batch_variance", (uniform(5, 3),), lambda x: x.var(0)),
+    Sample(
+        "running_mean",
+        (uniform(3, seed=1), uniform(5, 3)),
+        lambda average, x, beta: beta * average + (1 - beta) * x.mean(0),
+        {"beta": 0.75},
+    ),
+    Sample(
+        "running_variance",
+        (uniform(3, seed=1), uniform(5, 3)),
+        lambda average, x, beta: beta * average + (1 - beta) * x.var(0),
+        {"beta": 0.75},
+    ),
     Sample(
         "batch_norm_inference",
         (uniform(4, 3), uniform(3), uniform(3, seed=1), uniform(3, seed=2), uniform(3, low=0.5)),
