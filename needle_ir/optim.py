@@ -9,6 +9,7 @@ import numpy as np
 
 from needle_ir import ops
 from needle_ir.arguments import fraction, non_negative
+from needle_ir.gradients import packed_gradients
 from needle_ir.ir import (
     DType,
     DTypeError,
@@ -46,7 +47,7 @@ class _Group:
 
     def with_gradient(self) -> list[int]:
         """Which parameters have one, by their position."""
-        return [i for i, p in enumerate(self.params) if p.grad is not None]
+        return [i for i, p in enumerate(self.params) if p._has_grad()]
 
     def moment(self, name: str, i: int) -> Node:
         """The moment of one parameter, in its shape."""
@@ -117,7 +118,7 @@ class Optimizer:
                 continue
             params = [group.params[i] for i in which]
             parameter = ops.pack(*[p._read() for p in params])
-            gradient = ops.pack(*[p.grad._read() for p in params if p.grad is not None])
+            gradient = packed_gradients(params)
             decay = guarded(self, "weight_decay")
             if decay:
                 gradient = ops.decayed_gradient(gradient, parameter, decay=decay)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from weakref import ref
 
+from needle_ir import ops
 from needle_ir.compiler import Program, compile_graph
 from needle_ir.ir import (
     INPUT,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 CACHE_CAPACITY = 256
 # Behind so many values the walk looks for expressions that stabilize can use.
 MAX_BEHIND = 16
+_REQUESTS = {GRAD, ops.gradients.op}
 # A program that is not kept is compared with this many of the same line, and of all.
 _COMPARED = 8
 
@@ -196,7 +198,7 @@ def canonicalize(
     pending = _walk(outputs, effects, unused, behind, follow_known=False)
     if any(
         leaf.op is not INPUT and leaf.op is not STOP_GRADIENT for leaf in pending.leaves
-    ) and any(node.op is GRAD for node in pending.index):
+    ) and any(node.op in _REQUESTS for node in pending.index):
         pending = _walk(outputs, effects, unused, behind, follow_known=True)
     return pending
 
@@ -278,6 +280,9 @@ def sync(free_history: bool = True) -> None:
     """
     if state.trace is not None:
         return
+    requests = [*state.requests.values()]
+    for request in requests:
+        request.record_rest()
     held = state.held()
     state.pending.clear()
     state.recorded = 0
@@ -288,6 +293,9 @@ def sync(free_history: bool = True) -> None:
         for tensor in [*state.computed.values()]:
             tensor._free_history()
         state.computed.clear()
+        for request in requests:
+            request.free()
+        state.requests.clear()
 
 
 def _run(pending: Pending, tensors: Sequence[Tensor], free_history: bool) -> None:

@@ -27,7 +27,7 @@ class Source:
 
     def now(self) -> Tensor | None:
         """The tensor to read at this call."""
-        return self.tensor._grad if self.of_grad else self.tensor
+        return self.tensor.grad if self.of_grad else self.tensor
 
     def __str__(self) -> str:
         name = self.tensor.name or "a tensor"
@@ -139,8 +139,8 @@ def record(fn: Callable[..., Any], arguments: Arguments) -> Recording:
             *[(i, x.node) for i, x in arguments_in if x.node is not inputs[i]],
         ]
         grads: list[tuple[Target, Tensor | None]] = [
-            *[(tensor, tensor._grad) for tensor, _ in trace.grad_writes.values()],
-            *[(i, x._grad) for i, x in arguments_in if x._grad is not None],
+            *[(tensor, tensor.grad) for tensor, _ in trace.grad_writes.values()],
+            *[(i, x.grad) for i, x in arguments_in if x._grad is not None],
         ]
     grad_writes = [(target, grad._read()) for target, grad in grads if grad is not None]
     outputs = [*returned, *[node for _, node in (*data_writes, *grad_writes)]]

@@ -113,6 +113,7 @@ from needle_ir.ops.table import COMPOSITES, PRIMITIVES
 from needle_ir.ops.updates import (
     adam_update,
     decayed_gradient,
+    gradients,
     moving_average,
     moving_square_average,
     sgd_update,
@@ -184,6 +185,7 @@ __all__ = [
     "fused_add_scalars",
     "gather",
     "grad",
+    "gradients",
     "greater",
     "greater_equal",
     "known",

@@ -1,8 +1,17 @@
-"""Composites of optimizers: one step of a moment or of a parameter."""
+"""Composites of optimizers: the gradients of all parameters, a step of a moment or of a parameter."""
 
 from needle_ir.ir import Node
 from needle_ir.ops.composite import composite
 from needle_ir.ops.elementwise import cast, sqrt
+from needle_ir.ops.markers import grad
+from needle_ir.ops.packing import pack
+
+
+@composite()
+def gradients(y: Node, *xs: Node) -> Node:
+    """The derivatives of sum(y) by each of `xs`, which are of one dtype, packed: (n,)."""
+    result: Node = pack(*[grad(y, x) for x in xs])
+    return result
 
 
 @composite()

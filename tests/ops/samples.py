@@ -389,6 +389,7 @@ COMPOSITES = [
         np.float32,
     ),
     Sample("softmax_loss", (uniform(3, 4), np.array([3, 0, 2], np.int8)), softmax_loss),
+    Sample("gradients", (uniform(2), uniform(2, 3), uniform(4)), lambda y, a, b: np.zeros(10)),
     Sample(
         "moving_average",
         (uniform(4), uniform(4, seed=1)),
