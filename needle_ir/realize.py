@@ -20,7 +20,6 @@ from needle_ir.ir import (
     Trait,
     capture_origin,
     input_node,
-    node_key,
 )
 from needle_ir.ops.markers import GRAD, KNOWN, STOP_GRADIENT, known
 from needle_ir.provenance import keep, lossy_parts, operands_to_keep, what_is_kept
@@ -214,45 +213,41 @@ def _walk(
     rows: list[Hashable] = []
     leaves: list[Node] = []
     expressions: dict[Node, Node] = {}
-
-    def expression_of(node: Node) -> Node | None:
-        """What to walk through for a node, None for a leaf."""
-        if node.op is not INPUT and (
-            node.value is None or (follow_known and node.op is not STOP_GRADIENT)
-        ):
-            return node
-        if behind is None or (len(expressions) >= MAX_BEHIND and node not in expressions):
-            return None
-        return behind(node)
-
-    entered: set[Node] = set()
     stack = [*reversed(unused), *reversed(outputs), *reversed(effects)]
     while stack:
         node = stack[-1]
         if node in index:
             stack.pop()
             continue
-        expression = expression_of(node)
-        if expression is None:
-            stack.pop()
-            index[node] = len(index)
-            rows.append(node.type)
-            leaves.append(node)
-            continue
-        if node not in entered:
-            entered.add(node)
-            if node.value is not None:
-                expressions[node] = expression
-            operands = node.inputs if expression is node else (expression,)
-            waiting = [operand for operand in operands if operand not in index]
-            if waiting:
-                stack += reversed(waiting)
+        op = node.op
+        is_known = node.value is not None
+        expression: Node | None = node
+        if op is INPUT or (is_known and not (follow_known and op is not STOP_GRADIENT)):
+            expression = expressions.get(node)
+            if expression is None and behind is not None and len(expressions) < MAX_BEHIND:
+                expression = behind(node)
+            if expression is None:
+                stack.pop()
+                index[node] = len(index)
+                rows.append(node.type)
+                leaves.append(node)
                 continue
+        if is_known:
+            expressions[node] = expression
+        operands = node.inputs if expression is node else (expression,)
+        waiting = [operand for operand in operands if operand not in index]
+        if waiting:
+            waiting.reverse()
+            stack += waiting
+            continue
         stack.pop()
-        is_copy = expression is not node
-        row = (KNOWN, NO_ATTRS, index[expression]) if is_copy else node_key(node, index)
+        positions = [index[operand] for operand in operands]
+        if expression is node:
+            row: Hashable = (op, node.attrs, *positions)
+        else:
+            row = (KNOWN, NO_ATTRS, *positions)
         index[node] = len(index)
-        if node.value is not None:
+        if is_known:
             leaves.append(node)
             row = ("known", row)
         rows.append(row)
