@@ -34,12 +34,13 @@ class Request:
     It is the `_grad` of each of them until their gradient is asked for.
     """
 
-    __slots__ = ("__weakref__", "_leaves", "_origin", "_packed", "_requires_grad", "_y")
+    __slots__ = ("__weakref__", "_leaves", "_origin", "_packed", "_requires_grad", "_rest", "_y")
 
     def __init__(self, y: Node, leaves: "Iterable[tuple[Tensor, Node]]", origin: Origin | None):
         self._y = y
         # By the id of the leaf. What asks for a gradient by it has the leaf in its hands.
         self._leaves = {id(leaf): (ref(leaf), node) for leaf, node in leaves}
+        self._rest = dict.fromkeys(self._leaves)  # the ids of what is not packed yet
         self._origin = origin
         self._requires_grad = state.grad_enabled
         self._packed: list[_Packed] = []
@@ -79,14 +80,15 @@ class Request:
         for whole, parts in self._packed:
             if ids == [*parts]:
                 return whole.node
-        return None if any(map(self._is_packed, ids)) else self._pack(leaves)
+        return self._pack(leaves) if all(i in self._rest for i in ids) else None
 
     def record_rest(self) -> None:
         """Record what a leaf still waits for."""
         rest: dict[DType, list[Tensor]] = {}
-        for i, (reference, node) in self._leaves.items():
+        for i in self._rest:
+            reference, node = self._leaves[i]
             leaf = reference()
-            if leaf is not None and leaf._grad is self and not self._is_packed(i):
+            if leaf is not None and leaf._grad is self:
                 rest.setdefault(node.type.dtype, []).append(leaf)
         for leaves in rest.values():
             self._pack(leaves)
@@ -95,9 +97,6 @@ class Request:
         """Let go of the history, after all that leaves wait for was recorded and computed."""
         self._leaves = {}
         del self._y
-
-    def _is_packed(self, i: int) -> bool:
-        return any(i in x.parts for x in self._packed)
 
     def _pack(self, leaves: "Sequence[Tensor]") -> Node:
         from needle_ir.tensor import Tensor
@@ -108,6 +107,8 @@ class Request:
         starts = accumulate((x.type.size for x in nodes), initial=0)
         places = zip(starts, [x.type for x in nodes], strict=False)
         parts = dict(zip(map(id, leaves), places, strict=False))
+        for i in parts:
+            del self._rest[i]
         self._packed.append(_Packed(Tensor._from_node(node, self._requires_grad), parts))
         return node
 

@@ -24,6 +24,7 @@ from needle_ir.ir import (
 
 DEFAULT_DTYPE: DType = np.dtype(np.float32)
 _WEAK: dict[Any, Any] = {bool: False, int: 0, float: 0.0}
+_TOLD_BY_TYPE = {bool, int, str, type(None)}
 _LEAST_FLOATS = {Promotion.FLOAT: np.float16, Promotion.QUOTIENT: np.float64}
 
 
@@ -53,12 +54,25 @@ def build(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Node:
     inputs: tuple[Node, ...] = ()
     try:
         inputs = _promote(op, operands)
-        key = Attrs(attrs) if attrs else NO_ATTRS
+        key = _attrs(attrs) if attrs else NO_ATTRS
         normal, result = _infer(op, key, *[node.type for node in inputs])
     except OpError as error:
         shown = ", ".join(_describe(x) for x in inputs or operands)
         raise type(error)(f"{op.name}({shown}): {error.reason}", capture_origin()) from None
     return Node(op, inputs, normal, result, capture_origin())
+
+
+def _attrs(attrs: Mapping[str, Any]) -> Attrs:
+    for value in attrs.values():
+        # Equality does not tell 0.0 from -0.0, nor the types of what stands in a tuple.
+        if type(value) not in _TOLD_BY_TYPE and not (type(value) is float and value):
+            return Attrs(attrs)
+    return _scalar_attrs(**attrs)
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _scalar_attrs(**attrs: Any) -> Attrs:
+    return Attrs(attrs)
 
 
 @lru_cache(maxsize=4096)

@@ -54,9 +54,9 @@ def softmax_loss(logits: Array, labels: Array) -> Array:
 
 
 def adam_update(
-    p: Array, u: Array, v: Array, lr: Array, u_debias: Array, v_debias: Array, eps: float
+    p: Array, u: Array, v: Array, lr: Array, t: Array, beta1: float, beta2: float, eps: float
 ) -> Array:
-    return p - lr * (u / u_debias) / (np.sqrt(v / v_debias) + eps)
+    return p - lr * (u / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps)
 
 
 # Rows ---------------------------------------------------------------------------------------------
@@ -420,11 +420,10 @@ COMPOSITES = [
             uniform(4, seed=1),
             uniform(4, low=0.5),
             np.array(0.1),
-            np.array(0.3),
-            np.array(0.2),
+            np.array(3.0),
         ),
         adam_update,
-        {"eps": 1e-2},
+        {"beta1": 0.75, "beta2": 0.875, "eps": 1e-2},
         tolerance=32,
     ),
 ]
