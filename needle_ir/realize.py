@@ -214,6 +214,7 @@ def _walk(
     leaves: list[Node] = []
     expressions: dict[Node, Node] = {}
     stack = [*reversed(unused), *reversed(outputs), *reversed(effects)]
+    position = index.get
     while stack:
         node = stack[-1]
         if node in index:
@@ -235,18 +236,15 @@ def _walk(
         if is_known:
             expressions[node] = expression
         operands = node.inputs if expression is node else (expression,)
-        waiting = [operand for operand in operands if operand not in index]
-        if waiting:
-            waiting.reverse()
-            stack += waiting
+        positions = [*map(position, operands)]
+        if None in positions:
+            stack += [x for x in reversed(operands) if x not in index]
             continue
         stack.pop()
-        positions = [index[operand] for operand in operands]
-        if expression is node:
-            row: Hashable = (op, node.attrs, *positions)
-        else:
-            row = (KNOWN, NO_ATTRS, *positions)
         index[node] = len(index)
+        row: Hashable = (
+            (op, node.attrs, *positions) if expression is node else (KNOWN, NO_ATTRS, *positions)
+        )
         if is_known:
             leaves.append(node)
             row = ("known", row)
