@@ -8,6 +8,7 @@ everything pending is computed is recorded then.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
@@ -104,13 +105,19 @@ class Request:
         nodes = [self._leaves[id(leaf)][1] for leaf in leaves]
         with inherit_origin(self._origin):
             node: Node = ops.gradients(self._y, *nodes)
-        starts = accumulate((x.type.size for x in nodes), initial=0)
-        places = zip(starts, [x.type for x in nodes], strict=False)
-        parts = dict(zip(map(id, leaves), places, strict=False))
+        places = _places(*[x.type for x in nodes])
+        parts = dict(zip(map(id, leaves), places, strict=True))
         for i in parts:
             del self._rest[i]
         self._packed.append(_Packed(Tensor._from_node(node, self._requires_grad), parts))
         return node
+
+
+@lru_cache(maxsize=64)
+def _places(*types: TensorType) -> tuple[tuple[int, TensorType], ...]:
+    """Where each of several packed tensors begins, and its type."""
+    *starts, _ = accumulate((x.size for x in types), initial=0)
+    return tuple(zip(starts, types, strict=True))
 
 
 def packed_gradients(tensors: "Sequence[Tensor]") -> Node:

@@ -105,7 +105,7 @@ def _promote(op: Op, operands: Sequence[Any]) -> tuple[Node, ...]:
     promotion = op.promotion
     if promotion is Promotion.NONE:
         return tuple([x if isinstance(x, Node) else _literal(x) for x in operands])
-    if promotion is not Promotion.BRANCHES and _need_no_promotion(promotion, operands):
+    if promotion is not Promotion.BRANCHES and _of_one_dtype(operands, promotion is not Promotion.COMMON):
         return tuple(operands)
     first = 1 if promotion is Promotion.BRANCHES else 0
     head, rest = operands[:first], operands[first:]
@@ -114,8 +114,8 @@ def _promote(op: Op, operands: Sequence[Any]) -> tuple[Node, ...]:
     return (*condition, *[_convert(x, dtype) for x in rest])
 
 
-def _need_no_promotion(promotion: Promotion, operands: Sequence[Any]) -> bool:
-    """Whether all are nodes of one dtype that stays as it is: a float one stays in any case."""
+def _of_one_dtype(operands: Sequence[Any], a_float: bool) -> bool:
+    """Whether all are nodes of one dtype, and that a float one where it has to be."""
     dtype = None
     for operand in operands:
         if not isinstance(operand, Node):
@@ -124,7 +124,7 @@ def _need_no_promotion(promotion: Promotion, operands: Sequence[Any]) -> bool:
             dtype = operand.type.dtype
         elif operand.type.dtype is not dtype:
             return False
-    return dtype is not None and (promotion is Promotion.COMMON or dtype.kind == "f")
+    return dtype is not None and (not a_float or dtype.kind == "f")
 
 
 def _common_dtype(op: Op, operands: Sequence[Any]) -> DType:
