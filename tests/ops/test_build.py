@@ -24,6 +24,7 @@ def bits(array: Array) -> tuple[Any, bytes]:
     return array.dtype, array.tobytes()
 
 
+@pytest.mark.filterwarnings("ignore::needle_ir.RecompileWarning")
 @pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.int64, np.float16, np.float32])
 def test_numbers_beside_a_tensor(dtype: Any) -> None:
     x = np.array([1, 0, 1], dtype)
@@ -33,6 +34,7 @@ def test_numbers_beside_a_tensor(dtype: Any) -> None:
             assert bits((tensor * number).numpy()) == bits(x * number)
 
 
+@pytest.mark.filterwarnings("ignore::needle_ir.RecompileWarning")
 def test_numbers_as_attributes() -> None:
     x = np.array([3, -2], np.int32)
     tensor = Tensor(x, requires_grad=False)
