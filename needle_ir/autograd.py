@@ -9,6 +9,7 @@ from functools import reduce, wraps
 from typing import Any
 
 from needle_ir import ops
+from needle_ir.gradients import Request
 from needle_ir.ir import (
     DTypeError,
     Node,
@@ -18,7 +19,6 @@ from needle_ir.ir import (
     is_floating,
     scope,
 )
-from needle_ir.gradients import Request
 from needle_ir.ops.markers import STOP_GRADIENT
 from needle_ir.pytree import flatten, unflatten
 from needle_ir.recording import enable_grad, state, variables

@@ -24,6 +24,8 @@ from needle_ir.ir import (
 
 DEFAULT_DTYPE: DType = np.dtype(np.float32)
 _WEAK: dict[Any, Any] = {bool: False, int: 0, float: 0.0}
+# Python 3.11 runs a function to look up a member of an enum.
+_NONE, _COMMON, _BRANCHES = Promotion.NONE, Promotion.COMMON, Promotion.BRANCHES
 _TOLD_BY_TYPE = {bool, int, str, type(None)}
 _LEAST_FLOATS = {Promotion.FLOAT: np.float16, Promotion.QUOTIENT: np.float64}
 
@@ -103,11 +105,11 @@ def _scalar_constant(dtype: DType, data: bytes) -> Node:
 
 def _promote(op: Op, operands: Sequence[Any]) -> tuple[Node, ...]:
     promotion = op.promotion
-    if promotion is Promotion.NONE:
+    if promotion is _NONE:
         return tuple([x if isinstance(x, Node) else _literal(x) for x in operands])
-    if promotion is not Promotion.BRANCHES and _of_one_dtype(operands, promotion is not Promotion.COMMON):
+    if promotion is not _BRANCHES and _of_one_dtype(operands, promotion is not _COMMON):
         return tuple(operands)
-    first = 1 if promotion is Promotion.BRANCHES else 0
+    first = 1 if promotion is _BRANCHES else 0
     head, rest = operands[:first], operands[first:]
     dtype = _common_dtype(op, rest)
     condition = [x if isinstance(x, Node) else _literal(x) for x in head]

@@ -1,4 +1,4 @@
-"""Composites of optimizers: the gradients of all parameters, a step of a moment or of a parameter."""
+"""Composites of optimizers: all gradients, a step of a moment or of a parameter."""
 
 from needle_ir.ir import Node
 from needle_ir.ops.composite import composite

@@ -50,16 +50,20 @@ class Both:
     def backward(self):
         used = [i for i in range(len(SHAPES)) if self.random.random() < 0.7] or [self.pick()]
         factors = [float(self.random.integers(1, 5)) for _ in used]
-        terms = [c * (self.leaves[i] * self.leaves[i]).sum() for i, c in zip(used, factors, strict=True)]
+        terms = [
+            c * (self.leaves[i] * self.leaves[i]).sum() for i, c in zip(used, factors, strict=True)
+        ]
         loss = terms[0]
         for term in terms[1:]:
             loss = loss + term
-        self.loss = loss, sum(c * (self.values[i] ** 2).sum() for i, c in zip(used, factors, strict=True))
+        self.loss = (
+            loss,
+            sum(c * (self.values[i] ** 2).sum() for i, c in zip(used, factors, strict=True)),
+        )
         loss.backward()
         for i, c in zip(used, factors, strict=True):
             self.grads[i] = np.asarray(2 * c * self.values[i]).astype(self.values[i].dtype)
             self.sources[i] = c, self.values[i], used
-
 
     def read_loss(self):
         if self.loss is not None:

@@ -42,7 +42,8 @@ def test_parameters_and_gradients_are_counted():
     assert count() == before + 2
     layer(Tensor(np.ones((4, 3), np.float32), requires_grad=False)).sum().backward()
     # A gradient is a tensor once it is asked for.
-    assert (layer.weight.grad is not None) and (layer.bias.grad is not None)
+    assert layer.weight.grad is not None
+    assert layer.bias.grad is not None
     assert count() == before + 4
     layer.weight.grad = None
     assert count() == before + 3
