@@ -222,17 +222,18 @@ def _walk(
             continue
         op = node.op
         is_known = node.value is not None
-        expression: Node | None = node
+        expression = node
         if op is INPUT or (is_known and not (follow_known and op is not STOP_GRADIENT)):
-            expression = expressions.get(node)
-            if expression is None and behind is not None and len(expressions) < MAX_BEHIND:
-                expression = behind(node)
-            if expression is None:
+            found = expressions.get(node)
+            if found is None and behind is not None and len(expressions) < MAX_BEHIND:
+                found = behind(node)
+            if found is None:
                 stack.pop()
                 index[node] = len(index)
                 rows.append(node.type)
                 leaves.append(node)
                 continue
+            expression = found
         if is_known:
             expressions[node] = expression
         operands = node.inputs if expression is node else (expression,)

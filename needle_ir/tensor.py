@@ -273,10 +273,6 @@ class Tensor(Operators):
             trace.grad_reads.setdefault(id(self), (self, grad))
         return grad
 
-    def _has_grad(self) -> bool:
-        """Whether there is a gradient. In no trace, it need not be recorded to know this."""
-        return (self._grad if state.trace is None else self.grad) is not None
-
     @grad.setter
     def grad(self, value: "Tensor | None") -> None:
         if value is not None and not isinstance(value, Tensor):
@@ -287,6 +283,10 @@ class Tensor(Operators):
         if trace is not None and id(self) not in trace.made:
             trace.grad_writes.setdefault(id(self), (self, self._grad))
         self._grad = value
+
+    def _has_grad(self) -> bool:
+        """Whether there is a gradient. In no trace, it need not be recorded to know this."""
+        return (self._grad if state.trace is None else self.grad) is not None
 
     def detach(self) -> "Tensor":
         """The same values as a constant to every derivative."""

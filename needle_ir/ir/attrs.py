@@ -65,6 +65,8 @@ class _Compared(Attrs):
 
     __slots__ = ("_hash",)
 
+    _hash: int
+
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, _Compared) and self.key == other.key)
 

@@ -156,14 +156,14 @@ def _convert(operand: Any, dtype: DType) -> Node:
     try:
         # Equal numbers of one type have equal bits, but for zeros.
         if type(operand) in _WEAK and operand:
-            return _number(type(operand), operand, dtype)
+            return _number(operand, dtype)
         return as_constant(operand if np.isscalar(operand) else _array(operand), dtype)
     except OverflowError as error:
         raise DTypeError(f"{operand!r} does not fit the other operand: {error}") from None
 
 
-@lru_cache(maxsize=1024)
-def _number(kind: type, value: float, dtype: DType) -> Node:
+@lru_cache(maxsize=1024, typed=True)
+def _number(value: float, dtype: DType) -> Node:
     return as_constant(value, dtype)
 
 
