@@ -9,8 +9,8 @@ from functools import reduce, wraps
 from typing import Any
 
 from needle_ir import ops
+from needle_ir.gradients import Request
 from needle_ir.ir import (
-    INPUT,
     DTypeError,
     Node,
     ShapeError,
@@ -44,20 +44,35 @@ def backward(tensor: Tensor, out_grad: Any = None) -> None:
         raise ShapeError(f"out_grad has shape {out_grad.shape}, the tensor {tensor.shape}")
     ct = () if out_grad is None else (out_grad._read(),)
     y = tensor._read()
-    with scope(phase="backward"), inherit_origin(capture_origin()):
-        for leaf, nodes in _leaves_below(y):
+    leaves = _leaves_below(y)
+    with scope(phase="backward"):
+        origin = capture_origin()
+    if state.trace is None and not ct and _share_a_request(leaves):
+        request = Request(y, [(leaf, node) for leaf, (node,) in leaves], origin)
+        for leaf, _ in leaves:
+            leaf._grad = request
+        return
+    with inherit_origin(origin):
+        for leaf, nodes in leaves:
             # Several nodes where `.data` was assigned between two uses: each use counts.
             gradient = reduce(ops.add, [ops.grad(y, node, *ct) for node in nodes])
             leaf.grad = Tensor._from_node(gradient, state.grad_enabled)
 
 
+def _share_a_request(leaves: list[tuple[Tensor, list[Node]]]) -> bool:
+    return len(leaves) > 1 and all(len(nodes) == 1 for _, nodes in leaves)
+
+
 def _leaves_below(root: Node) -> list[tuple[Tensor, list[Node]]]:
+    """The leaves that require a gradient, and the nodes by which `root` reads each."""
     found: dict[int, tuple[Tensor, list[Node]]] = {}
     seen = {root}
     stack = [root]
     while stack:
         node = stack.pop()
-        if _may_be_leaf(node):
+        inputs = node.inputs
+        # It may be a leaf's: data, a value that is cut off from its history, or read from one.
+        if not inputs or node.op is STOP_GRADIENT or inputs[0].op is STOP_GRADIENT:
             owner = variables.get(node)
             leaf = None if owner is None else owner()
             if leaf is not None:
@@ -65,19 +80,11 @@ def _leaves_below(root: Node) -> list[tuple[Tensor, list[Node]]]:
                 continue
             if node.op is STOP_GRADIENT:
                 continue
-        for operand in node.inputs:
+        for operand in inputs:
             if operand not in seen:
                 seen.add(operand)
                 stack.append(operand)
     return list(found.values())
-
-
-def _may_be_leaf(node: Node) -> bool:
-    """Whether it is data, a value that is cut off from its history, or read from one."""
-    op = node.op
-    if op is INPUT or op is STOP_GRADIENT:
-        return True
-    return bool(node.inputs) and node.inputs[0].op is STOP_GRADIENT
 
 
 def value_and_grad(

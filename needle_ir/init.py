@@ -222,7 +222,10 @@ def _empty(shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def _made(array: Array, dtype: Any, requires_grad: bool) -> Tensor:
-    return Tensor(array, dtype=dtype, requires_grad=requires_grad)
+    """The tensor of a new array."""
+    # Where the axes are () NumPy makes a number of some arrays.
+    own = np.asarray(array).astype(as_dtype(dtype), copy=False)
+    return Tensor._from_array(own, requires_grad and is_floating(own.dtype))
 
 
 def _drawn(node: Any, requires_grad: bool) -> Tensor:

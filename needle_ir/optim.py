@@ -9,6 +9,7 @@ import numpy as np
 
 from needle_ir import ops
 from needle_ir.arguments import fraction, non_negative
+from needle_ir.gradients import packed_gradients
 from needle_ir.ir import (
     DType,
     DTypeError,
@@ -20,7 +21,7 @@ from needle_ir.ir import (
 )
 from needle_ir.ops.markers import cut
 from needle_ir.realize import sync
-from needle_ir.recording import guarded, host_scalar, no_grad
+from needle_ir.recording import guarded, host_scalar, no_grad, state
 from needle_ir.tensor import Tensor
 
 _MOMENT_DTYPE = np.dtype(np.float32)
@@ -46,7 +47,7 @@ class _Group:
 
     def with_gradient(self) -> list[int]:
         """Which parameters have one, by their position."""
-        return [i for i, p in enumerate(self.params) if p.grad is not None]
+        return [i for i, p in enumerate(self.params) if p._has_grad()]
 
     def moment(self, name: str, i: int) -> Node:
         """The moment of one parameter, in its shape."""
@@ -117,7 +118,7 @@ class Optimizer:
                 continue
             params = [group.params[i] for i in which]
             parameter = ops.pack(*[p._read() for p in params])
-            gradient = ops.pack(*[p.grad._read() for p in params if p.grad is not None])
+            gradient = packed_gradients(params)
             decay = guarded(self, "weight_decay")
             if decay:
                 gradient = ops.decayed_gradient(gradient, parameter, decay=decay)
@@ -143,6 +144,10 @@ class Optimizer:
 
     def reset_grad(self) -> None:
         """Set the gradient of every parameter to None."""
+        if state.trace is None:
+            for parameter in self.params:
+                parameter._grad = None
+            return
         for parameter in self.params:
             parameter.grad = None
 
@@ -224,7 +229,7 @@ class Adam(Optimizer):
         self.beta1 = fraction("beta1", beta1)
         self.beta2 = fraction("beta2", beta2)
         self.eps = non_negative("eps", eps)
-        # float64: 1 - 0.999 would lose four of float32's seven digits.
+        # float64, as adam_update takes it.
         self._t = Tensor(np.zeros(()), requires_grad=False)
         self._t.rename("t")
 
@@ -257,10 +262,8 @@ class Adam(Optimizer):
         t = self._t._read()
         u = ops.moving_average(moments["u"], gradient, beta=beta1)
         v = ops.moving_square_average(moments["v"], gradient, beta=beta2)
-        u_debias = ops.cast(1 - beta1**t, _MOMENT_DTYPE)
-        v_debias = ops.cast(1 - beta2**t, _MOMENT_DTYPE)
         lr = self._learning_rate()
-        new = ops.adam_update(parameter, u, v, lr, u_debias, v_debias, eps=eps)
+        new = ops.adam_update(parameter, u, v, lr, t, beta1=beta1, beta2=beta2, eps=eps)
         return new, {"u": u, "v": v}
 
 

@@ -7,6 +7,8 @@ from typing import Any
 LEAF = "leaf"
 Tree = Any
 
+_SEQUENCES = (tuple, list)  # `tuple | list` would be made anew at every look
+
 
 def flatten(value: Any) -> tuple[list[Any], Tree]:
     """The leaves of `value` in order, and the tree that puts them together again.
@@ -27,7 +29,7 @@ def _flatten(value: Any, leaves: list[Any]) -> Tree:
     if isinstance(value, dict):
         keys = tuple(value)
         return (dict, keys, tuple([_flatten(value[key], leaves) for key in keys]))
-    if isinstance(value, tuple | list):
+    if isinstance(value, _SEQUENCES):
         return (type(value), None, tuple([_flatten(part, leaves) for part in value]))
     if value is None:
         return (type(None), None, ())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from weakref import ref
 
+from needle_ir import ops
 from needle_ir.compiler import Program, compile_graph
 from needle_ir.ir import (
     INPUT,
@@ -19,7 +20,6 @@ from needle_ir.ir import (
     Trait,
     capture_origin,
     input_node,
-    node_key,
 )
 from needle_ir.ops.markers import GRAD, KNOWN, STOP_GRADIENT, known
 from needle_ir.provenance import keep, lossy_parts, operands_to_keep, what_is_kept
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 CACHE_CAPACITY = 256
 # Behind so many values the walk looks for expressions that stabilize can use.
 MAX_BEHIND = 16
+_REQUESTS = {GRAD, ops.gradients.op}
 # A program that is not kept is compared with this many of the same line, and of all.
 _COMPARED = 8
 
@@ -196,7 +197,7 @@ def canonicalize(
     pending = _walk(outputs, effects, unused, behind, follow_known=False)
     if any(
         leaf.op is not INPUT and leaf.op is not STOP_GRADIENT for leaf in pending.leaves
-    ) and any(node.op is GRAD for node in pending.index):
+    ) and any(node.op in _REQUESTS for node in pending.index):
         pending = _walk(outputs, effects, unused, behind, follow_known=True)
     return pending
 
@@ -212,45 +213,40 @@ def _walk(
     rows: list[Hashable] = []
     leaves: list[Node] = []
     expressions: dict[Node, Node] = {}
-
-    def expression_of(node: Node) -> Node | None:
-        """What to walk through for a node, None for a leaf."""
-        if node.op is not INPUT and (
-            node.value is None or (follow_known and node.op is not STOP_GRADIENT)
-        ):
-            return node
-        if behind is None or (len(expressions) >= MAX_BEHIND and node not in expressions):
-            return None
-        return behind(node)
-
-    entered: set[Node] = set()
     stack = [*reversed(unused), *reversed(outputs), *reversed(effects)]
+    position = index.get
     while stack:
         node = stack[-1]
         if node in index:
             stack.pop()
             continue
-        expression = expression_of(node)
-        if expression is None:
-            stack.pop()
-            index[node] = len(index)
-            rows.append(node.type)
-            leaves.append(node)
-            continue
-        if node not in entered:
-            entered.add(node)
-            if node.value is not None:
-                expressions[node] = expression
-            operands = node.inputs if expression is node else (expression,)
-            waiting = [operand for operand in operands if operand not in index]
-            if waiting:
-                stack += reversed(waiting)
+        op = node.op
+        is_known = node.value is not None
+        expression = node
+        if op is INPUT or (is_known and not (follow_known and op is not STOP_GRADIENT)):
+            found = expressions.get(node)
+            if found is None and behind is not None and len(expressions) < MAX_BEHIND:
+                found = behind(node)
+            if found is None:
+                stack.pop()
+                index[node] = len(index)
+                rows.append(node.type)
+                leaves.append(node)
                 continue
+            expression = found
+        if is_known:
+            expressions[node] = expression
+        operands = node.inputs if expression is node else (expression,)
+        positions = [*map(position, operands)]
+        if None in positions:
+            stack += [x for x in reversed(operands) if x not in index]
+            continue
         stack.pop()
-        is_copy = expression is not node
-        row = (KNOWN, NO_ATTRS, index[expression]) if is_copy else node_key(node, index)
         index[node] = len(index)
-        if node.value is not None:
+        row: Hashable = (
+            (op, node.attrs, *positions) if expression is node else (KNOWN, NO_ATTRS, *positions)
+        )
+        if is_known:
             leaves.append(node)
             row = ("known", row)
         rows.append(row)
@@ -278,6 +274,9 @@ def sync(free_history: bool = True) -> None:
     """
     if state.trace is not None:
         return
+    requests = [*state.requests.values()]
+    for request in requests:
+        request.record_rest()
     held = state.held()
     state.pending.clear()
     state.recorded = 0
@@ -288,6 +287,9 @@ def sync(free_history: bool = True) -> None:
         for tensor in [*state.computed.values()]:
             tensor._free_history()
         state.computed.clear()
+        for request in requests:
+            request.free()
+        state.requests.clear()
 
 
 def _run(pending: Pending, tensors: Sequence[Tensor], free_history: bool) -> None:

@@ -15,6 +15,7 @@ from needle_ir.holdings import Held, holdings
 from needle_ir.ir import INPUT, Array, DType, Node, TensorType, input_node
 
 if TYPE_CHECKING:
+    from needle_ir.gradients import Request
     from needle_ir.tensor import Tensor
 
 
@@ -29,7 +30,8 @@ class Trace:
         self.made: set[int] = set()  # ids of the tensors that were made inside
         self.reads: dict[Node, Tensor] = {}  # leaves of the tensors that were there before
         self.data_writes: dict[int, tuple[Tensor, Leaf]] = {}  # with what was there before
-        self.grad_writes: dict[int, tuple[Tensor, Tensor | None]] = {}  # with the grad from before
+        # With the grad from before, which may be a request for it.
+        self.grad_writes: dict[int, tuple[Tensor, Tensor | Request | None]] = {}
         self.grad_reads: dict[int, tuple[Tensor, Tensor | None]] = {}  # with the grad that was read
         self.effects: list[Node] = []
         self.recorded: list[Node] = []
@@ -76,6 +78,8 @@ class _State(threading.local):
         self.pending: list[ref[Tensor]] = []
         # Tensors that were computed and still have a history, until the next optimizer step.
         self.computed: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
+        # What `backward()` asked for, until the next optimizer step.
+        self.requests: WeakValueDictionary[int, Request] = WeakValueDictionary()
         self.recorded = 0  # nodes since the last sync
 
     def held(self) -> "list[Tensor]":

@@ -8,6 +8,7 @@ import numpy as np
 
 from needle_ir import ops
 from needle_ir.device import Device, check_device, cpu
+from needle_ir.gradients import Request
 from needle_ir.ir import (
     INPUT,
     Array,
@@ -48,6 +49,8 @@ class Tensor(Operators):
     __array_ufunc__ = None
 
     node: Node
+    _grad: "Tensor | Request | None"
+    _history_freed: bool
     _requires_grad: bool
     is_leaf: bool
     name: str | None
@@ -61,7 +64,7 @@ class Tensor(Operators):
         requires_grad: bool = True,
     ):
         check_device(device)
-        self._grad: Tensor | None = None
+        self._grad = None
         self._history_freed = False
         self.name = None
         self.is_leaf = True
@@ -140,10 +143,11 @@ class Tensor(Operators):
         """Record `op` over tensors, arrays and Python scalars."""
         needs_grad = False
         grad_enabled = state.grad_enabled
+        traced = state.trace is not None
         inputs: list[Any] = []
         for operand in operands:
             if isinstance(operand, Tensor):
-                node = operand._read()
+                node = operand._read() if traced else operand.node
                 if operand._requires_grad:
                     needs_grad = grad_enabled
                     if not grad_enabled:
@@ -158,7 +162,7 @@ class Tensor(Operators):
             else:
                 inputs.append(operand)
         node = build(op, inputs, attrs)
-        return Tensor._from_node(node, needs_grad and is_floating(node.type.dtype))
+        return Tensor._from_node(node, needs_grad and node.type.dtype.kind == "f")
 
     def _read(self) -> Node:
         """The node, for use as an operand. A trace learns that it depends on this tensor."""
@@ -261,10 +265,13 @@ class Tensor(Operators):
     @property
     def grad(self) -> "Tensor | None":
         """The derivative that the last `backward()` gave this leaf, None before."""
+        grad = self._grad
+        if isinstance(grad, Request):
+            grad = self._grad = grad.of(self)
         trace = state.trace
         if trace is not None and id(self) not in trace.made and id(self) not in trace.grad_writes:
-            trace.grad_reads.setdefault(id(self), (self, self._grad))
-        return self._grad
+            trace.grad_reads.setdefault(id(self), (self, grad))
+        return grad
 
     @grad.setter
     def grad(self, value: "Tensor | None") -> None:
@@ -276,6 +283,10 @@ class Tensor(Operators):
         if trace is not None and id(self) not in trace.made:
             trace.grad_writes.setdefault(id(self), (self, self._grad))
         self._grad = value
+
+    def _has_grad(self) -> bool:
+        """Whether there is a gradient. In no trace, it need not be recorded to know this."""
+        return (self._grad if state.trace is None else self.grad) is not None
 
     def detach(self) -> "Tensor":
         """The same values as a constant to every derivative."""

@@ -14,6 +14,7 @@ from needle_ir.realize import canonicalize, leaf_arrays, sync
 from needle_ir.recording import Trace, tracing
 from needle_ir.tensor import Tensor
 
+_DYNAMIC = (Tensor, np.ndarray)
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -27,7 +28,7 @@ class Source:
 
     def now(self) -> Tensor | None:
         """The tensor to read at this call."""
-        return self.tensor._grad if self.of_grad else self.tensor
+        return self.tensor.grad if self.of_grad else self.tensor
 
     def __str__(self) -> str:
         name = self.tensor.name or "a tensor"
@@ -139,8 +140,8 @@ def record(fn: Callable[..., Any], arguments: Arguments) -> Recording:
             *[(i, x.node) for i, x in arguments_in if x.node is not inputs[i]],
         ]
         grads: list[tuple[Target, Tensor | None]] = [
-            *[(tensor, tensor._grad) for tensor, _ in trace.grad_writes.values()],
-            *[(i, x._grad) for i, x in arguments_in if x._grad is not None],
+            *[(tensor, tensor.grad) for tensor, _ in trace.grad_writes.values()],
+            *[(i, x.grad) for i, x in arguments_in if x._grad is not None],
         ]
     grad_writes = [(target, grad._read()) for target, grad in grads if grad is not None]
     outputs = [*returned, *[node for _, node in (*data_writes, *grad_writes)]]
@@ -177,11 +178,13 @@ def _source(tensor: Tensor, owners: Mapping[int, Tensor]) -> Source:
 
 def is_dynamic(leaf: Any) -> bool:
     """Whether an argument is an input of the graph. Anything else is part of the program."""
-    return isinstance(leaf, Tensor | np.ndarray)
+    return isinstance(leaf, _DYNAMIC)
 
 
 def type_of(leaf: Any) -> TensorType:
     """The type of a tensor or an array."""
+    if isinstance(leaf, Tensor):
+        return leaf.node.type
     return TensorType(leaf.shape, as_dtype(leaf.dtype))
 
 
@@ -190,7 +193,8 @@ def argument_arrays(leaves: Sequence[Any]) -> list[Array]:
     arrays: list[Array] = []
     for leaf in leaves:
         if isinstance(leaf, Tensor):
-            arrays += leaf_arrays([leaf.realize().node])
+            value = leaf.node.value
+            arrays += leaf_arrays([leaf.realize().node]) if value is None else [value]
         elif is_dynamic(leaf):
             arrays.append(np.ascontiguousarray(leaf, as_dtype(leaf.dtype)).reshape(leaf.shape))
     return arrays

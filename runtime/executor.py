@@ -109,7 +109,7 @@ class _Code:
             lines += written
         for whole, packed, parts in self._comes_back.values():
             names = ", ".join(self._names[i] for i in (whole, *parts))
-            lines.append(f"pack{packed}.remember({names})")
+            lines.append(f"packing{packed}.remember({names})")
         bound = [f"{name}=None" for name in self.bound]
         parameters = ", ".join([*[self._names[i] for i in self._plan.inputs], *bound])
         results = "".join(f"{self._names[i]}, " for i in self._plan.outputs)
@@ -128,9 +128,10 @@ class _Code:
             return [*allocation, *self._cluster(number, node, inputs, output)]
         if node.op is PACK:
             if output in self._comes_back:
-                self.bound[f"pack{output}"] = Packing()
+                # Kernels are numbered by their step: `pack` might be the name of another one.
+                self.bound[f"packing{output}"] = Packing()
                 self._names[output] = f"p{output}"
-                return [f"p{output} = pack{output}({', '.join([*operands, out])})"]
+                return [f"p{output} = packing{output}({', '.join([*operands, out])})"]
             in_place = self._plan.in_place(self._plan.steps[number])
             if all(in_place):
                 return allocation

@@ -31,16 +31,18 @@ _DTYPES = {short: np.dtype(name) for name, short in SHORT_NAMES.items()}
 
 
 class TensorType:
-    """The static type of a node: `shape` as a tuple of ints, `dtype` as a NumPy dtype.
+    """The static type of a node: `shape` as a tuple of ints, `dtype` as a NumPy dtype, and with
+    them `size`, the number of elements.
 
     There is one object for each type, so that types are compared and hashed by identity: every
     look-up while recording does it.
     """
 
-    __slots__ = ("__weakref__", "dtype", "shape")
+    __slots__ = ("__weakref__", "dtype", "shape", "size")
 
     shape: tuple[int, ...]
     dtype: DType
+    size: int
 
     def __new__(cls, shape: tuple[int, ...], dtype: DType) -> "TensorType":
         """The type of this shape and dtype."""
@@ -50,6 +52,7 @@ class TensorType:
         new = object.__new__(cls)
         object.__setattr__(new, "shape", tuple(shape))
         object.__setattr__(new, "dtype", np.dtype(dtype))
+        object.__setattr__(new, "size", prod(new.shape))
         # Another thread may have been first.
         return _types.setdefault((new.shape, new.dtype), new)
 
@@ -65,14 +68,9 @@ class TensorType:
         return len(self.shape)
 
     @property
-    def size(self) -> int:
-        """The number of elements."""
-        return prod(self.shape)
-
-    @property
     def nbytes(self) -> int:
         """The bytes of a contiguous array of this type."""
-        return prod(self.shape) * self.dtype.itemsize
+        return self.size * self.dtype.itemsize
 
     def __str__(self) -> str:
         return f"{short_name(self.dtype)}[{','.join(map(str, self.shape))}]"

@@ -106,12 +106,13 @@ class Module:
         """What `forward` returns; what it records carries this module's path."""
         if state.trace is not None:
             state.trace.meet(self)
-        if _calls.outermost is not None:
-            with scope(module=_calls.outermost._path_of(self)):
+        outermost = _calls.outermost
+        if outermost is not None:
+            with scope(outermost._path_of(self)):
                 return self.forward(*args, **kwargs)
         _calls.outermost = self
         try:
-            with scope(module=self._path_of(self)):
+            with scope(self._path_of(self)):
                 return self.forward(*args, **kwargs)
         finally:
             _calls.outermost = None
@@ -149,13 +150,15 @@ class Module:
 
     def _path_of(self, module: "Module") -> str:
         """The path of a module inside of this one. Tensors learn their names on the way."""
-        if self._paths is None or id(module) not in self._paths:
-            self._paths = {id(self): type(self).__name__}
-            for path, x in walk(self):
-                if isinstance(x, Module):
-                    self._paths[id(x)] = path
-                else:
-                    x.rename(path)
+        path = None if self._paths is None else self._paths.get(id(module))
+        if path is not None:
+            return path
+        self._paths = {id(self): type(self).__name__}
+        for path, x in walk(self):
+            if isinstance(x, Module):
+                self._paths[id(x)] = path
+            else:
+                x.rename(path)
         return self._paths.get(id(module), type(module).__name__)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from needle_ir import init, ops
 from needle_ir.arguments import check_array, fraction, non_negative, whole_number
 from needle_ir.device import Device
-from needle_ir.ir import Node, ShapeError
+from needle_ir.ir import ShapeError, capture_origin, inherit_origin
 from needle_ir.nn.module import Module, Parameter
 from needle_ir.recording import guarded
 from needle_ir.tensor import Tensor
@@ -49,14 +49,13 @@ class BatchNorm1d(Module):
             )
         if x.shape[:1] == (0,):
             raise ShapeError("a batch without rows has no mean: train on one row at least")
-        y: Tensor = ops.batch_norm(x, self.weight, self.bias, eps=guarded(self, "eps"))
-        self._follow(self.running_mean, ops.batch_mean(x._read()))
-        self._follow(self.running_var, ops.batch_variance(x._read()))
+        with inherit_origin(capture_origin()):
+            y: Tensor = ops.batch_norm(x, self.weight, self.bias, eps=guarded(self, "eps"))
+            beta = 1 - guarded(self, "momentum")
+            mean, variance, seen = self.running_mean, self.running_var, x._read()
+            mean._assign(ops.running_mean(mean._read(), seen, beta=beta))
+            variance._assign(ops.running_variance(variance._read(), seen, beta=beta))
         return y
-
-    def _follow(self, running: Tensor, observed: Node) -> None:
-        beta = 1 - guarded(self, "momentum")
-        running._assign(ops.moving_average(running._read(), observed, beta=beta))
 
 
 class LayerNorm1d(Module):

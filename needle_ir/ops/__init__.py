@@ -95,14 +95,14 @@ from needle_ir.ops.needle import (
     tuple_get_item,
 )
 from needle_ir.ops.neural import (
-    batch_mean,
     batch_norm,
     batch_norm_inference,
-    batch_variance,
     dropout,
     layer_norm,
     linear,
     one_hot,
+    running_mean,
+    running_variance,
     softmax_loss,
 )
 from needle_ir.ops.packing import pack, unpack, unpack_all
@@ -113,6 +113,7 @@ from needle_ir.ops.table import COMPOSITES, PRIMITIVES
 from needle_ir.ops.updates import (
     adam_update,
     decayed_gradient,
+    gradients,
     moving_average,
     moving_square_average,
     sgd_update,
@@ -166,10 +167,8 @@ __all__ = [
     "add_scalar",
     "apply",
     "as_constant",
-    "batch_mean",
     "batch_norm",
     "batch_norm_inference",
-    "batch_variance",
     "broadcast_to",
     "build",
     "cast",
@@ -186,6 +185,7 @@ __all__ = [
     "fused_add_scalars",
     "gather",
     "grad",
+    "gradients",
     "greater",
     "greater_equal",
     "known",
@@ -224,6 +224,8 @@ __all__ = [
     "random_uniform",
     "relu",
     "reshape",
+    "running_mean",
+    "running_variance",
     "scatter_add",
     "sgd_update",
     "sigmoid",

@@ -30,6 +30,10 @@ _LARGEST_HALF = float(np.finfo(np.float16).max)
 _INTEGERS = frozenset(map(np.dtype, "bhilqBHILQ"))
 _WIDEST: tuple[DType, ...] = (np.dtype(np.int64), np.dtype(np.uint64))
 _WEAK: dict[Any, Any] = {bool: False, int: 0, float: 0.0}
+# Python 3.11 runs a function to look up a member of an enum.
+_NONE, _COMMON, _BRANCHES = Promotion.NONE, Promotion.COMMON, Promotion.BRANCHES
+_COMPARISON = Promotion.COMPARISON
+_TOLD_BY_TYPE = {bool, int, str, type(None)}
 _LEAST_FLOATS = {Promotion.FLOAT: np.float16, Promotion.QUOTIENT: np.float64}
 
 
@@ -59,12 +63,25 @@ def build(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Node:
     inputs: tuple[Node, ...] = ()
     try:
         inputs = _promote(op, operands)
-        key = Attrs(attrs) if attrs else NO_ATTRS
+        key = _attrs(attrs) if attrs else NO_ATTRS
         normal, result = _infer(op, key, *[node.type for node in inputs])
     except OpError as error:
         shown = ", ".join(_describe(x) for x in inputs or operands)
         raise type(error)(f"{op.name}({shown}): {error.reason}", capture_origin()) from None
     return Node(op, inputs, normal, result, capture_origin())
+
+
+def _attrs(attrs: Mapping[str, Any]) -> Attrs:
+    for value in attrs.values():
+        # Equality does not tell 0.0 from -0.0, nor the types of what stands in a tuple.
+        if type(value) not in _TOLD_BY_TYPE and not (type(value) is float and value):
+            return Attrs(attrs)
+    return _scalar_attrs(**attrs)
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _scalar_attrs(**attrs: Any) -> Attrs:
+    return Attrs(attrs)
 
 
 @lru_cache(maxsize=4096)
@@ -113,13 +130,14 @@ def _scalar_constant(dtype: DType, data: bytes) -> Node:
 
 def _promote(op: Op, operands: Sequence[Any]) -> tuple[Node, ...]:
     promotion = op.promotion
-    if promotion is Promotion.NONE:
+    if promotion is _NONE:
         return tuple([x if isinstance(x, Node) else _literal(x) for x in operands])
-    if promotion in (Promotion.COMMON, Promotion.COMPARISON) and _of_one_dtype(operands):
+    needs_float = promotion is not _COMMON and promotion is not _COMPARISON
+    if promotion is not _BRANCHES and _of_one_dtype(operands, needs_float):
         return tuple(operands)
-    if promotion is Promotion.COMPARISON and (kept := _kept_apart(operands)) is not None:
+    if promotion is _COMPARISON and (kept := _kept_apart(operands)) is not None:
         return kept
-    first = 1 if op.promotion is Promotion.BRANCHES else 0
+    first = 1 if promotion is _BRANCHES else 0
     head, rest = operands[:first], operands[first:]
     dtype = _common_dtype(op, rest)
     condition = [x if isinstance(x, Node) else _literal(x) for x in head]
@@ -151,8 +169,8 @@ def _integer_constant(operand: Any) -> Node:
     return _literal(operand)
 
 
-def _of_one_dtype(operands: Sequence[Any]) -> bool:
-    """Whether all are nodes of one dtype, which then need no promotion."""
+def _of_one_dtype(operands: Sequence[Any], a_float: bool) -> bool:
+    """Whether all are nodes of one dtype, and that a float one where it has to be."""
     dtype = None
     for operand in operands:
         if not isinstance(operand, Node):
@@ -161,7 +179,7 @@ def _of_one_dtype(operands: Sequence[Any]) -> bool:
             dtype = operand.type.dtype
         elif operand.type.dtype is not dtype:
             return False
-    return True
+    return dtype is not None and (not a_float or dtype.kind == "f")
 
 
 def _common_dtype(op: Op, operands: Sequence[Any]) -> DType:
@@ -186,14 +204,20 @@ def _promoted(kinds: tuple[Any, ...], promotion: Promotion) -> DType:
 
 
 def _convert(operand: Any, dtype: DType) -> Node:
-    if not isinstance(operand, Node):
-        try:
-            return as_constant(operand if np.isscalar(operand) else _array(operand), dtype)
-        except OverflowError as error:
-            raise DTypeError(f"{operand!r} does not fit the other operand: {error}") from None
-    if operand.type.dtype == dtype:
-        return operand
-    return build(CAST, [operand], {"dtype": dtype})
+    if isinstance(operand, Node):
+        return operand if operand.type.dtype == dtype else build(CAST, [operand], {"dtype": dtype})
+    try:
+        # Equal numbers of one type have equal bits, but for zeros.
+        if type(operand) in _WEAK and operand:
+            return _number(operand, dtype)
+        return as_constant(operand if np.isscalar(operand) else _array(operand), dtype)
+    except OverflowError as error:
+        raise DTypeError(f"{operand!r} does not fit the other operand: {error}") from None
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _number(value: float, dtype: DType) -> Node:
+    return as_constant(value, dtype)
 
 
 def _literal(operand: Any) -> Node:

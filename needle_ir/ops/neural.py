@@ -10,6 +10,7 @@ from needle_ir.ops.exponentials import log_softmax
 from needle_ir.ops.linalg import matmul
 from needle_ir.ops.reduction import mean, sum, var
 from needle_ir.ops.shape import expand_dims, sum_to
+from needle_ir.ops.updates import moving_average
 
 
 @composite()
@@ -73,15 +74,18 @@ def batch_norm(x: Node, weight: Node, bias: Node, *, eps: float) -> Node:
 
 
 @composite()
-def batch_mean(x: Node) -> Node:
-    """The mean of (n, d) over its rows: (d,)."""
-    return sum_to(mean(x, 0, keepdims=True), x.shape[1:])
+def running_mean(average: Node, x: Node, *, beta: float) -> Node:
+    """beta * average + (1 - beta) * the mean of x, (n, d), over its rows; `average` is (d,)."""
+    return moving_average(average, sum_to(mean(x, 0, keepdims=True), x.shape[1:]), beta=beta)
 
 
 @composite()
-def batch_variance(x: Node) -> Node:
-    """The variance of (n, d) over its rows, dividing by n: (d,)."""
-    return sum_to(var(x, 0, keepdims=True), x.shape[1:])
+def running_variance(average: Node, x: Node, *, beta: float) -> Node:
+    """beta * average + (1 - beta) * the variance of x, (n, d), over its rows.
+
+    The variance divides by n. `average` is (d,).
+    """
+    return moving_average(average, sum_to(var(x, 0, keepdims=True), x.shape[1:]), beta=beta)
 
 
 @composite()

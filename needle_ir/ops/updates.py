@@ -1,8 +1,17 @@
-"""Composites of optimizers: one step of a moment or of a parameter."""
+"""Composites of optimizers: all gradients, a step of a moment or of a parameter."""
 
 from needle_ir.ir import Node
 from needle_ir.ops.composite import composite
 from needle_ir.ops.elementwise import cast, sqrt
+from needle_ir.ops.markers import grad
+from needle_ir.ops.packing import pack
+
+
+@composite()
+def gradients(y: Node, *xs: Node) -> Node:
+    """The derivatives of sum(y) by each of `xs`, which are of one dtype, packed: (n,)."""
+    result: Node = pack(*[grad(y, x) for x in xs])
+    return result
 
 
 @composite()
@@ -34,13 +43,22 @@ def sgd_update(parameter: Node, direction: Node, lr: Node) -> Node:
 
 @composite()
 def adam_update(
-    parameter: Node, u: Node, v: Node, lr: Node, u_debias: Node, v_debias: Node, *, eps: float
+    parameter: Node,
+    u: Node,
+    v: Node,
+    lr: Node,
+    t: Node,
+    *,
+    beta1: float,
+    beta2: float,
+    eps: float,
 ) -> Node:
     """One step of Adam (Kingma and Ba 2015, algorithm 1) from its updated moments u and v.
 
-    `u_debias` and `v_debias` are 1 - beta**t. The result has the dtype of the parameter.
+    `t` is the number of steps with this one, float64: 1 - 0.999 would lose four of float32's seven
+    digits. The result has the dtype of the parameter.
     """
-    rate = lr / u_debias
-    step: Node = rate * u / (sqrt(v / v_debias) + eps)
+    rate = lr / cast(1 - beta1**t, u.dtype)
+    step: Node = rate * u / (sqrt(v / cast(1 - beta2**t, v.dtype)) + eps)
     result: Node = cast(parameter - step, parameter.dtype)
     return result

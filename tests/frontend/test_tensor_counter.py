@@ -41,6 +41,9 @@ def test_parameters_and_gradients_are_counted():
     layer = nn.Linear(3, 2)
     assert count() == before + 2
     layer(Tensor(np.ones((4, 3), np.float32), requires_grad=False)).sum().backward()
+    # A gradient is a tensor once it is asked for.
+    assert layer.weight.grad is not None
+    assert layer.bias.grad is not None
     assert count() == before + 4
     layer.weight.grad = None
     assert count() == before + 3

@@ -1,6 +1,10 @@
 """Attributes: equal where every bit is, and only there."""
 
+import copy
+import gc
+import pickle
 import struct
+import weakref
 from typing import Any
 
 import numpy as np
@@ -102,3 +106,24 @@ def test_a_list_becomes_a_tuple() -> None:
 def test_no_attributes() -> None:
     assert Attrs({}) == NO_ATTRS
     assert not NO_ATTRS
+
+
+def test_there_is_one_object_for_equal_attributes() -> None:
+    one = Attrs({"axes": (0, 1), "keepdims": False})
+    assert Attrs({"keepdims": False, "axes": [0, 1]}) is one
+    assert copy.deepcopy(one) is one
+    assert pickle.loads(pickle.dumps(one)) is one
+
+
+def test_attributes_that_nobody_holds_are_not_kept() -> None:
+    gone = weakref.ref(Attrs({"beta": 0.123456789}))
+    gc.collect()
+    assert gone() is None
+
+
+def test_equal_arrays_stay_where_they_are() -> None:
+    """An array, or a graph, is the one that was given: not an equal one from elsewhere."""
+    arrays = [np.arange(3), np.arange(3)]
+    attrs = [Attrs({"value": array}) for array in arrays]
+    assert attrs[0] == attrs[1]
+    assert [x["value"] is array for x, array in zip(attrs, arrays, strict=True)] == [True, True]

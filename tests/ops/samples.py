@@ -54,9 +54,9 @@ def softmax_loss(logits: Array, labels: Array) -> Array:
 
 
 def adam_update(
-    p: Array, u: Array, v: Array, lr: Array, u_debias: Array, v_debias: Array, eps: float
+    p: Array, u: Array, v: Array, lr: Array, t: Array, beta1: float, beta2: float, eps: float
 ) -> Array:
-    return p - lr * (u / u_debias) / (np.sqrt(v / v_debias) + eps)
+    return p - lr * (u / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps)
 
 
 # Rows ---------------------------------------------------------------------------------------------
@@ -345,8 +345,18 @@ COMPOSITES = [
         {"eps": 1e-3},
         tolerance=32,
     ),
-    Sample("batch_mean", (uniform(5, 3),), lambda x: x.mean(0)),
-    Sample("batch_variance", (uniform(5, 3),), lambda x: x.var(0)),
+    Sample(
+        "running_mean",
+        (uniform(3, seed=1), uniform(5, 3)),
+        lambda average, x, beta: beta * average + (1 - beta) * x.mean(0),
+        {"beta": 0.75},
+    ),
+    Sample(
+        "running_variance",
+        (uniform(3, seed=1), uniform(5, 3)),
+        lambda average, x, beta: beta * average + (1 - beta) * x.var(0),
+        {"beta": 0.75},
+    ),
     Sample(
         "batch_norm_inference",
         (uniform(4, 3), uniform(3), uniform(3, seed=1), uniform(3, seed=2), uniform(3, low=0.5)),
@@ -379,6 +389,7 @@ COMPOSITES = [
         np.float32,
     ),
     Sample("softmax_loss", (uniform(3, 4), np.array([3, 0, 2], np.int8)), softmax_loss),
+    Sample("gradients", (uniform(2), uniform(2, 3), uniform(4)), lambda y, a, b: np.zeros(10)),
     Sample(
         "moving_average",
         (uniform(4), uniform(4, seed=1)),
@@ -409,11 +420,10 @@ COMPOSITES = [
             uniform(4, seed=1),
             uniform(4, low=0.5),
             np.array(0.1),
-            np.array(0.3),
-            np.array(0.2),
+            np.array(3.0),
         ),
         adam_update,
-        {"eps": 1e-2},
+        {"beta1": 0.75, "beta2": 0.875, "eps": 1e-2},
         tolerance=32,
     ),
 ]

@@ -23,7 +23,7 @@ def training_step(
     numbers = np.random.default_rng(0)
     x, labels = arg("x", batch, features), arg("labels", batch, dtype=np.int64)
     keep = arg("keep", batch, hidden, dtype=np.bool_)
-    lr, u_debias, v_debias = arg("lr"), arg("u_debias"), arg("v_debias")
+    lr, t = arg("lr"), arg("t", dtype=np.float64)
     shapes = {
         "w1": (features, hidden),
         "b1": (hidden,),
@@ -46,17 +46,17 @@ def training_step(
         gradient = ops.grad(loss, parameter)
         u = ops.moving_average(u, gradient, beta=0.9)
         v = ops.moving_average(v, gradient * gradient, beta=0.999)
-        update = ops.adam_update(parameter, u, v, lr, u_debias, v_debias, eps=1e-8)
+        update = ops.adam_update(parameter, u, v, lr, t, beta1=0.9, beta2=0.999, eps=1e-8)
         new += [update, u, v]
 
-    inputs = [x, labels, keep, lr, u_debias, v_debias, *params.values()]
+    inputs = [x, labels, keep, lr, t, *params.values()]
     inputs += [moment for pair in moments.values() for moment in pair]
     graph = Graph(inputs, [loss, *new], name="step")
     given: list[Array] = [
         numbers.standard_normal(x.shape),
         numbers.integers(0, classes, batch),
         numbers.random(keep.shape) > 0.25,
-        *map(np.array, (0.01, 0.1, 0.001)),
+        *map(np.array, (0.01, 2.0)),
         *[numbers.standard_normal(p.shape) * 0.3 for p in params.values()],
         *[numbers.random(m.shape) * 0.1 for pair in moments.values() for m in pair],
     ]

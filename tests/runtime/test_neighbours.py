@@ -119,3 +119,22 @@ def test_nothing_is_held_alive() -> None:
     gc.collect()
     assert [x() for x in gone] == [None] * 3
     check(run(start()), start())
+
+
+@pytest.mark.parametrize("between", range(16))
+def test_packs_that_come_back_and_others_do_not_share_a_name(between: int) -> None:
+    """Whatever the numbers of the one's slot and of the other's step are."""
+    params = [arg(f"p{i}", *shape) for i, shape in enumerate(SHAPES)]
+    x = arg("x", 5)
+    new = ops.pack(*params) * 2.0
+    y = x
+    for _ in range(between):
+        y = ops.tanh(y)
+    other = ops.pack(x, y)
+    graph = Graph([*params, x], [*ops.unpack_all(new, SHAPES), other])
+    arrays = [*start(), np.linspace(-1, 1, 5, dtype=np.float32)]
+    *_, found = Executor(make_plan(graph))(arrays)
+    expected = arrays[-1]
+    for _ in range(between):
+        expected = np.tanh(expected)
+    np.testing.assert_allclose(found, np.concatenate([arrays[-1], expected]), rtol=1e-6)

@@ -1,0 +1,131 @@
+"""The gradients that one `backward()` asked for, recorded when somebody needs them.
+
+`backward()` gives all leaves one common request. Most gradients are read by an optimizer only, all
+at once: it records one `gradients` node, whose value is all of them packed, in the order in which
+it updates its parameters. Whoever reads `.grad` of one leaf gets a tensor for that leaf: a `grad`
+node, or its part of the packed values where these are known. What nobody asked for by the time
+everything pending is computed is recorded then.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import ref
+
+from needle_ir import ops
+from needle_ir.ir import NO_ATTRS, DType, Node, Origin, TensorType, inherit_origin
+from needle_ir.ops.markers import GRAD
+from needle_ir.recording import state
+
+if TYPE_CHECKING:
+    from needle_ir.tensor import Tensor
+
+
+class _Packed(NamedTuple):
+    """Gradients in one tensor: of each leaf, by its id, where it begins and its type."""
+
+    whole: "Tensor"
+    parts: dict[int, tuple[int, TensorType]]
+
+
+class Request:
+    """What one `backward()` asked for: the derivative of `y` by the nodes of some leaves.
+
+    It is the `_grad` of each of them until their gradient is asked for.
+    """
+
+    __slots__ = ("__weakref__", "_leaves", "_origin", "_packed", "_requires_grad", "_rest", "_y")
+
+    def __init__(self, y: Node, leaves: "Iterable[tuple[Tensor, Node]]", origin: Origin | None):
+        self._y = y
+        # By the id of the leaf. What asks for a gradient by it has the leaf in its hands.
+        self._leaves = {id(leaf): (ref(leaf), node) for leaf, node in leaves}
+        self._rest = dict.fromkeys(self._leaves)  # the ids of what is not packed yet
+        self._origin = origin
+        self._requires_grad = state.grad_enabled
+        self._packed: list[_Packed] = []
+        state.requests[id(self)] = self
+
+    def of(self, leaf: "Tensor") -> "Tensor":
+        """The gradient of one leaf."""
+        outer, state.trace = state.trace, None  # a trace that reads it did not make it
+        try:
+            return self._of(leaf)
+        finally:
+            state.trace = outer
+
+    def _of(self, leaf: "Tensor") -> "Tensor":
+        from needle_ir.tensor import Tensor
+
+        packed = next((x for x in self._packed if id(leaf) in x.parts), None)
+        if not self._leaves:
+            assert packed is not None
+            start, type = packed.parts[id(leaf)]
+            node = ops.unpack(packed.whole.node, start, type.shape)
+        else:
+            x = self._leaves[id(leaf)][1]
+            node = Node(GRAD, (self._y, x), NO_ATTRS, x.type, self._origin)
+        tensor = Tensor._from_node(node, self._requires_grad)
+        if packed is not None and packed.whole.node.value is not None:
+            start, type = packed.parts[id(leaf)]
+            node.realize(packed.whole.node.value[start : start + type.size].reshape(type.shape))
+            tensor._settle(free_history=packed.whole._history_freed)
+        return tensor
+
+    def packed(self, leaves: "Sequence[Tensor]") -> Node | None:
+        """The gradients of `leaves` as one packed node, recorded where it is not yet; None where
+        they were recorded in another order.
+        """
+        ids = [id(leaf) for leaf in leaves]
+        for whole, parts in self._packed:
+            if ids == [*parts]:
+                return whole.node
+        return self._pack(leaves) if all(i in self._rest for i in ids) else None
+
+    def record_rest(self) -> None:
+        """Record what a leaf still waits for."""
+        rest: dict[DType, list[Tensor]] = {}
+        for i in self._rest:
+            reference, node = self._leaves[i]
+            leaf = reference()
+            if leaf is not None and leaf._grad is self:
+                rest.setdefault(node.type.dtype, []).append(leaf)
+        for leaves in rest.values():
+            self._pack(leaves)
+
+    def free(self) -> None:
+        """Let go of the history, after all that leaves wait for was recorded and computed."""
+        self._leaves = {}
+        del self._y
+
+    def _pack(self, leaves: "Sequence[Tensor]") -> Node:
+        from needle_ir.tensor import Tensor
+
+        nodes = [self._leaves[id(leaf)][1] for leaf in leaves]
+        with inherit_origin(self._origin):
+            node: Node = ops.gradients(self._y, *nodes)
+        places = _places(*[x.type for x in nodes])
+        parts = dict(zip(map(id, leaves), places, strict=True))
+        for i in parts:
+            del self._rest[i]
+        self._packed.append(_Packed(Tensor._from_node(node, self._requires_grad), parts))
+        return node
+
+
+@lru_cache(maxsize=64)
+def _places(*types: TensorType) -> tuple[tuple[int, TensorType], ...]:
+    """Where each of several packed tensors begins, and its type."""
+    *starts, _ = accumulate((x.size for x in types), initial=0)
+    return tuple(zip(starts, types, strict=True))
+
+
+def packed_gradients(tensors: "Sequence[Tensor]") -> Node:
+    """The gradients of `tensors`, which all have one and are of one dtype, as one packed node."""
+    request = tensors[0]._grad
+    if isinstance(request, Request) and all(x._grad is request for x in tensors):
+        node = request.packed(tensors)
+        if node is not None:
+            return node
+    result: Node = ops.pack(*[x.grad._read() for x in tensors if x.grad is not None])
+    return result
