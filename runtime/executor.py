@@ -9,7 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from needle_ir.ir import CONSTANT, INPUT, Array, Node, Place, Plan, Step, Trait
+from needle_ir.ir import (
+    CONSTANT,
+    INPUT,
+    Array,
+    HandedBack,
+    Node,
+    Place,
+    Plan,
+    Step,
+    TensorType,
+    Trait,
+)
 from needle_ir.ops.cluster import FUSED
 from needle_ir.ops.packing import PACK, UNPACK
 from needle_ir.runtime.inline import ByName, Inline, Kernel, Lines, as_bits, define
@@ -64,7 +75,9 @@ class _Code:
         self._arrays: dict[str, Array] = {}  # those that are the same in every run, by name
         self._arena_names: dict[tuple[int, Any], str] = {}
         self._object_names: dict[int, str] = {}
-        self._comes_back = {} if wrap else _coming_back(plan)
+        self._parts = _parts(plan)
+        self._recyclers: dict[int, Recycler] = {}
+        self._handed_back = {} if wrap else {x.packed: x for x in plan.handed_back}
         self.source = self._write()
 
     def _write(self) -> str:
@@ -77,9 +90,6 @@ class _Code:
         lines: list[str] = []
         for number, step in enumerate(self._plan.steps):
             lines += self._step(number, step.node, step.inputs, step.output)
-        for whole, packed, parts in self._comes_back.values():
-            names = ", ".join(self._names[i] for i in (whole, *parts))
-            lines.append(f"pack{packed}.remember({names})")
         parameters = ", ".join(self._names[i] for i in self._plan.inputs)
         results = "".join(f"{self._names[i]}, " for i in self._plan.outputs)
         body = "".join(f"        {line}\n" for line in lines)
@@ -94,6 +104,8 @@ class _Code:
     def _step(self, number: int, node: Node, inputs: tuple[int, ...], output: int) -> list[str]:
         if self._plan.slots[output].place is Place.VIEW:
             return self._view(number, node, inputs[0], output)
+        if output in self._handed_back:
+            return self._find(self._handed_back[output], inputs)
         row = kernel_row(node)
         allocation = self._allocation(output)
         operands, out = [self._names[i] for i in inputs], self._names[output]
@@ -102,10 +114,6 @@ class _Code:
         if self._wrap is None and node.op is FUSED:
             return [*allocation, *self._cluster(number, node, inputs, output)]
         if node.op is PACK:
-            if output in self._comes_back:
-                self.bound[f"pack{output}"] = Packing()
-                self._names[output] = f"p{output}"
-                return [f"p{output} = pack{output}({', '.join([*operands, out])})"]
             in_place = self._plan.in_place(self._plan.steps[number])
             if all(in_place):
                 return allocation
@@ -166,18 +174,22 @@ class _Code:
                     calls.append(f"{kernel}({', '.join([*operands, names[inner]])})")
         return loop.around(calls)
 
+    def _find(self, back: HandedBack, inputs: tuple[int, ...]) -> list[str]:
+        """The line that finds inputs packed where an earlier run handed them out."""
+        name = self._names[back.packed] = f"p{back.packed}"
+        self.bound[f"pack{back.packed}"] = Packing(self._recycler(back.whole), back)
+        operands = ", ".join(self._names[i] for i in inputs)
+        return [f"{name} = pack{back.packed}({operands})"]
+
     def _view(self, number: int, node: Node, base: int, output: int) -> list[str]:
+        if output in self._names:
+            return []
         look = VIEWS[node.op.name](node)
         name = self._names[base]
         if name in self._arrays:
             self._fix(output, f"v{output}", look(self._arrays[name]))
             return []
         self._names[output] = f"v{output}"
-        if node.op is UNPACK and node.type.size:
-            self.bound[f"shape{output}"] = node.shape
-            dtype = self.bind(node.dtype.name, node.dtype)
-            offset = node.attrs["start"] * node.dtype.itemsize
-            return [f"v{output} = ndarray(shape{output}, {dtype}, {name}, {offset})"]
         look_name = f"{node.op.name}{number}"
         self.bound[look_name] = look
         return [f"v{output} = {look_name}({name})"]
@@ -190,17 +202,33 @@ class _Code:
         if slot.place is Place.ARENA:
             self._arena_array(output)
             return []
-        name = self._names[output] = f"o{output}"
-        if slot.inside is None and slot.nbytes >= RECYCLED_BYTES:
-            self.bound[f"new{output}"] = Recycler(slot.node.type)
-            return [f"{name} = new{output}()"]
+        if slot.inside is not None:
+            return self._allocation(slot.inside)
+        self._names[output] = f"o{output}"
+        parts = self._parts.get(output, {})
+        if parts or slot.nbytes >= RECYCLED_BYTES:
+            recycler = self.bound[f"new{output}"] = self._recycler(output)
+            self._names.update({i: f"o{i}" for i in parts})
+            own = {output, *parts}
+            names = "".join(f"o{i}, " if i in own else "_, " for i in recycler.layout)
+            return [f"{names}= new{output}()"]
         self.bound[f"shape{output}"] = slot.node.shape
         dtype = self.bind(slot.node.dtype.name, slot.node.dtype)
-        if slot.inside is None:
-            return [f"{name} = empty(shape{output}, {dtype})"]
-        lines = self._allocation(slot.inside)
-        whole = self._names[slot.inside]
-        return [*lines, f"{name} = ndarray(shape{output}, {dtype}, {whole}, {slot.offset})"]
+        return [f"{self._names[output]} = empty(shape{output}, {dtype})"]
+
+    def _recycler(self, whole: int) -> Recycler:
+        """What makes the array of this slot, its parts, and the arrays around neighbours of them
+        that are handed back.
+        """
+        if whole not in self._recyclers:
+            parts = self._parts.get(whole, {})
+            layout = {whole: (self._plan.slots[whole].node.type, 0), **parts}
+            for back in self._handed_back.values():
+                if back.whole == whole:
+                    packed = self._plan.slots[back.packed].node
+                    layout[back.packed] = (packed.type, parts[back.parts[0]][1])
+            self._recyclers[whole] = Recycler(layout)
+        return self._recyclers[whole]
 
     def _arena_array(self, number: int) -> None:
         """Name the array of an arena slot. Slots at one offset and of one type share one array,
@@ -318,35 +346,22 @@ class _Names(ByName):
         return self._bits(self["out" if of == "_out" else "x" + of])
 
 
-def _coming_back(plan: Plan) -> dict[int, tuple[int, int, tuple[int, ...]]]:
-    """The packs of inputs that may come back as they were handed out: side by side in one array.
-
-    By the slot of the packed array: the slot of an array of the same layout that is handed out in
-    views, the packed slot again, and the slots of the views in their order.
+def _parts(plan: Plan) -> dict[int, dict[int, tuple[TensorType, int]]]:
+    """For each allocated slot the slots that are parts of its array, with the byte where they start:
+    what is computed in its place in it, and what is unpacked from it.
     """
-    slots = plan.slots
-    handed_out: dict[int, list[tuple[int, int]]] = {}
-    whole_of = {step.output: step.inputs[0] for step in plan.steps if step.inputs}
-    for number in dict.fromkeys(plan.outputs):
-        if slots[number].place is Place.VIEW:
-            start = slots[number].node.attrs["start"]
-            handed_out.setdefault(whole_of[number], []).append((start, number))
-    layouts: dict[Any, list[tuple[int, tuple[int, ...]]]] = {}
-    for whole, views in handed_out.items():
-        parts = tuple([number for _, number in sorted(views)])
-        layouts.setdefault(_layout(plan, parts), []).append((whole, parts))
-    found: dict[int, tuple[int, int, tuple[int, ...]]] = {}
+    parts: dict[int, dict[int, tuple[TensorType, int]]] = {}
     for step in plan.steps:
-        if step.node.op is not PACK or slots[step.output].place is not Place.ARENA:
-            continue
-        if all(slots[i].place is Place.INPUT for i in step.inputs):
-            for whole, parts in layouts.get(_layout(plan, step.inputs), [])[:1]:
-                found[step.output] = (whole, step.output, parts)
-    return found
-
-
-def _layout(plan: Plan, parts: Sequence[int]) -> tuple[Any, ...]:
-    return tuple([plan.slots[i].node.type for i in parts])
+        slot = plan.slots[step.output]
+        if slot.place is Place.OUTPUT and slot.inside is not None:
+            assert slot.offset is not None
+            parts.setdefault(slot.inside, {})[step.output] = (slot.node.type, slot.offset)
+        elif slot.place is Place.VIEW and step.node.op is UNPACK:
+            whole = step.inputs[0]
+            if plan.slots[whole].place is Place.OUTPUT and plan.slots[whole].inside is None:
+                start = step.node.attrs["start"] * step.node.dtype.itemsize
+                parts.setdefault(whole, {})[step.output] = (slot.node.type, start)
+    return parts
 
 
 def _scratch_bytes(step: Step) -> int:

@@ -18,7 +18,7 @@ from needle_ir.ir.node import (
 from needle_ir.ir.operators import Operators
 from needle_ir.ir.origin import Origin, capture_origin, inherit_origin, scope
 from needle_ir.ir.passes import Instrument, Pass, RewriteInstrument
-from needle_ir.ir.plan import ALIGNMENT, Place, Plan, Slot, Step, aligned
+from needle_ir.ir.plan import ALIGNMENT, HandedBack, Place, Plan, Slot, Step, aligned
 from needle_ir.ir.printer import print_attr, print_graph, statement, value_names
 from needle_ir.ir.rewriting import Application, announce, watch_rewrites, watched
 from needle_ir.ir.structure import node_key, structural_key, structurally_equal
@@ -37,6 +37,7 @@ __all__ = [
     "DType",
     "DTypeError",
     "Graph",
+    "HandedBack",
     "Instrument",
     "Node",
     "Op",
