@@ -5,6 +5,7 @@ import linecache
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,13 @@ from needle_ir.ir import (
     TensorType,
     Trait,
 )
-from needle_ir.ops.cluster import FUSED
+from needle_ir.ops.cluster import FUSED, cluster_results
 from needle_ir.ops.packing import PACK, UNPACK
 from needle_ir.runtime.inline import ByName, Inline, Kernel, Lines, as_bits, define
 from needle_ir.runtime.kernels import VIEWS, kernel_row, pack_the_rest
 from needle_ir.runtime.neighbours import Packing
 from needle_ir.runtime.recycle import RECYCLED_BYTES, Recycler
-from needle_ir.runtime.tiles import Tiling, scratch, temporaries, tiling
+from needle_ir.runtime.tiles import Tiling, result_arrays, scratch, temporaries, tiling
 
 # Puts something around a kernel: a counter, a timer.
 Wrap = Callable[[Node, Kernel], Kernel]
@@ -139,31 +140,33 @@ class _Code:
         cut = tiling(node, [self._is_contiguous(i) for i in inputs])
         body = node.attrs["body"]
         names = dict(zip(body.inputs, [self._names[i] for i in inputs], strict=True))
-        out = self._names[output]
         slots = self._plan.slots
         overwritten = [
             x
             for x, i in zip(body.inputs, inputs, strict=True)
             if slots[i].place is Place.ARENA is slots[output].place
             and slots[i].offset == slots[output].offset
+            and x.type == node.type
         ]
         places = temporaries(body, overwritten[0] if overwritten else None)
-        shapes = [node.shape] if cut is None else cut.tile_shapes()
+        shape = cluster_results(body)[0].shape
+        shapes = [shape] if cut is None else cut.tile_shapes()
         kept = [places.arrays(self._temporaries, shape) for shape in shapes]
         loop = _Loop(self, cut, number)
         names = {x: loop.variable(name, x.shape) for x, name in names.items()}
+        results, lines = self._results(node, output)
         labels = [
             *[
                 loop.fixed(f"t{number}_{i}", [arrays[i] for arrays in kept])
                 for i in range(len(places.dtypes))
             ],
-            loop.variable(out, node.shape),
+            *[loop.variable(name, shape) for name in results],
         ]
         calls: list[str] = []
         for inner in body.nodes:
             if inner.op is CONSTANT:
                 names[inner] = self.bind("k", inner.attrs["value"])
-            elif inner.op is not INPUT:
+            elif inner.op.has(Trait.ELEMENTWISE):
                 row = kernel_row(inner)
                 names[inner] = labels[places.number[inner]]
                 operands = [names[x] for x in inner.inputs]
@@ -172,7 +175,22 @@ class _Code:
                 else:
                     kernel = self.bind(inner.op.name, row(inner))
                     calls.append(f"{kernel}({', '.join([*operands, names[inner]])})")
-        return loop.around(calls)
+        return [*lines, *loop.around(calls)]
+
+    def _results(self, node: Node, output: int) -> tuple[list[str], list[str]]:
+        """The names of the arrays of a cluster's results, and the lines that make them."""
+        out = self._names[output]
+        count = len(cluster_results(node.attrs["body"]))
+        if count == 1:
+            return [out], []
+        names = [f"{out}_{i}" for i in range(count)]
+        array = self._arrays.get(out)
+        if array is not None:
+            for name, part in zip(names, result_arrays(node, array), strict=True):
+                self.fix(name, part)
+            return names, []
+        split = self.bind("split", partial(result_arrays, node))
+        return names, [f"{', '.join(names)} = {split}({out})"]
 
     def _find(self, back: HandedBack, inputs: tuple[int, ...]) -> list[str]:
         """The line that finds inputs packed where an earlier run handed them out."""
@@ -370,5 +388,6 @@ def _scratch_bytes(step: Step) -> int:
         return 0
     # At most: rows make larger tiles than flat arrays do, and the result's array may be taken.
     cut = tiling(step.node, [False] * len(step.inputs))
-    shape = cut.tile_shapes()[0] if cut is not None else step.node.shape
-    return temporaries(step.node.attrs["body"], step.node).nbytes(shape)
+    body = step.node.attrs["body"]
+    shape = cut.tile_shapes()[0] if cut is not None else cluster_results(body)[0].shape
+    return temporaries(body, step.node).nbytes(shape)

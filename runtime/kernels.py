@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from needle_ir.ir import CONSTANT, INPUT, Array, Node, Trait
+from needle_ir.ir import CONSTANT, Array, Node, Trait
 from needle_ir.runtime import exponentials
 from needle_ir.runtime.draws import draws
 from needle_ir.runtime.inline import Inline, Kernel, Lines
-from needle_ir.runtime.tiles import scratch, temporaries, tiling
+from needle_ir.runtime.tiles import result_arrays, scratch, temporaries, tiling
 
 Ints = tuple[int, ...]
 KernelTable = dict[str, Callable[[Node], Kernel]]
@@ -224,20 +224,21 @@ def _unpack(node: Node) -> Callable[[Array], Array]:
 
 def _fused(node: Node) -> Kernel:
     body = node.attrs["body"]
-    steps = [(x, make_kernel(x)) for x in body.nodes if x.op not in (INPUT, CONSTANT)]
+    steps = [(x, make_kernel(x)) for x in body.nodes if x.op.has(Trait.ELEMENTWISE)]
     constants = {x: x.attrs["value"] for x in body.nodes if x.op is CONSTANT}
 
     def fused(*xs_and_out: Array) -> None:
         *xs, out = xs_and_out
         overwritten = [x for x, array in zip(body.inputs, xs, strict=True) if array is out]
         places = temporaries(body, overwritten[0] if overwritten else None)
+        results = result_arrays(node, out)
         cut = tiling(node, [x.flags.c_contiguous for x in xs])
-        shapes = [node.shape] if cut is None else cut.tile_shapes()
-        tiles = [[x] if cut is None else cut.cut(x) for x in xs_and_out]
+        shapes = [results[0].shape] if cut is None else cut.tile_shapes()
+        tiles = [[x] if cut is None else cut.cut(x) for x in (*xs, *results)]
         memory = scratch(places.nbytes(shapes[0]))
         for shape, parts in zip(shapes, zip(*tiles, strict=True), strict=True):
-            kept = [*places.arrays(memory, shape), parts[-1]]
-            arrays = {**dict(zip(body.inputs, parts[:-1], strict=True)), **constants}
+            kept = [*places.arrays(memory, shape), *parts[len(xs) :]]
+            arrays = {**dict(zip(body.inputs, parts[: len(xs)], strict=True)), **constants}
             arrays |= {x: kept[i] for x, i in places.number.items()}
             for inner, kernel in steps:
                 kernel(*[arrays[x] for x in inner.inputs], arrays[inner])

@@ -132,9 +132,7 @@ def test_the_moments_beside_the_parameters() -> None:
     params = [arg(f"p{i}", *shape) for i, shape in enumerate(SHAPES)]
     whole = ops.pack(flat * 2.0, ops.pack(*params) + 1.0)
     outputs = [ops.unpack(whole, 0, (12,)), *ops.unpack_all(ops.unpack(whole, 12, (12,)), SHAPES)]
-    outputs[1:] = [
-        ops.unpack(whole, 12 + x.attrs["start"], x.shape) for x in outputs[1:]
-    ]
+    outputs[1:] = [ops.unpack(whole, 12 + x.attrs["start"], x.shape) for x in outputs[1:]]
     plan = make_plan(Graph([flat, *params], outputs))
     assert problems(plan) == []
     assert len(plan.handed_back) == 1
