@@ -89,9 +89,8 @@ class Fuse:
             (only,) = kinds if len(kinds) == 1 else (None,)
             if only is None or node.shape != only.shape:
                 continue
-            if users or leaving[node]:
-                if not leaving[node] or node.type == only:
-                    kind[node] = only
+            if (node.type == only) if leaving[node] else users:
+                kind[node] = only
         found = []
         for nodes in _connected(graph, kind):
             results = sum(leaving[node] for node in nodes)
@@ -171,7 +170,7 @@ def _unpacked(graph: Graph, nodes: list[Node], new: dict[Node, Node]) -> dict[No
 
 
 def _fused(nodes: list[Node], new: dict[Node, Node], results: list[Node] | None = None) -> Node:
-    """The node that computes a cluster over the new operands: its last node, or `results` packed."""
+    """The node that computes a cluster over the new operands: its last node, or what it packs."""
     body: dict[Node, Node] = {}
     operands: list[Node] = []
     inputs: list[Node] = []

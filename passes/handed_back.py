@@ -7,6 +7,9 @@ from needle_ir.ops.packing import PACK, UNPACK
 
 Parts = tuple[Node, ...]
 
+# The places of a view that the caller gets and of what it is a view of.
+_HANDED_OUT = (Place.VIEW, Place.OUTPUT)
+
 
 def handed_back(
     order: Iterable[Node], places: Mapping[Node, Place]
@@ -18,9 +21,8 @@ def handed_back(
     order = tuple(order)
     views: dict[Node, list[Node]] = {}
     for node in order:
-        if node.op is UNPACK and places[node] is Place.VIEW:
-            if places[node.inputs[0]] is Place.OUTPUT:
-                views.setdefault(node.inputs[0], []).append(node)
+        if node.op is UNPACK and (places[node], places[node.inputs[0]]) == _HANDED_OUT:
+            views.setdefault(node.inputs[0], []).append(node)
     neighbours = [(whole, _by_position(parts)) for whole, parts in views.items()]
     found: dict[Node, tuple[Node, Parts]] = {}
     for node in order:

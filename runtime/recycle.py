@@ -1,7 +1,7 @@
 """Memory for results that are allocated in every run, used again when nobody holds them."""
 
-from collections.abc import Mapping, Sequence
-from operator import is_
+from collections.abc import Callable, Mapping, Sequence
+from operator import is_, itemgetter
 from sys import getrefcount
 
 from needle_ir.ir import Array, TensorType
@@ -14,9 +14,9 @@ RECYCLED_BYTES = 1 << 15
 # How many allocations are remembered. A training loop holds one while it computes the next.
 _KEPT = 2
 
-# The arrays over one allocation by number, the first one over all of it: the type of each, and the
+# The arrays over one allocation by name, the first one over all of it: the type of each, and the
 # byte at which it starts.
-Layout = Mapping[int, tuple[TensorType, int]]
+Layout = Mapping[str, tuple[TensorType, int]]
 
 
 class Recycler:
@@ -31,7 +31,6 @@ class Recycler:
 
     def __init__(self, layout: Layout):
         self.layout = dict(layout)
-        self._places = {number: i for i, number in enumerate(layout)}
         self._kept: list[_Lease] = []
 
     def __call__(self) -> tuple[Array, ...]:
@@ -44,17 +43,24 @@ class Recycler:
         del self._kept[:-_KEPT]
         return self._kept[-1].arrays
 
-    def find(self, wanted: int, numbers: Sequence[int], arrays: Sequence[Array]) -> Array | None:
-        """The array of the number `wanted` over the allocation whose arrays of these numbers are
-        `arrays`, each the very object that was handed out; None where there is none.
+    def finder(
+        self, wanted: str, names: Sequence[str]
+    ) -> Callable[[Sequence[Array]], Array | None]:
+        """A function that gives, for arrays that were handed out under these names together, the
+        array `wanted` over the same memory. Each must be the very object; for others it gives None.
         """
-        places = self._places
-        first, get = places[numbers[0]], places.__getitem__
-        for lease in self._kept:
-            if lease.arrays[first] is arrays[0]:
-                own = map(lease.arrays.__getitem__, map(get, numbers))
-                return lease.arrays[places[wanted]] if all(map(is_, own, arrays)) else None
-        return None
+        places = {name: i for i, name in enumerate(self.layout)}
+        pick = itemgetter(*[places[name] for name in names])
+        first, place = places[names[0]], places[wanted]
+
+        def find(arrays: Sequence[Array]) -> Array | None:
+            for lease in self._kept:
+                if lease.arrays[first] is arrays[0]:
+                    own = pick(lease.arrays) if len(names) > 1 else arrays
+                    return lease.arrays[place] if all(map(is_, own, arrays)) else None
+            return None
+
+        return find
 
 
 class _Lease:

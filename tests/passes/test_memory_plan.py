@@ -492,7 +492,7 @@ def test_a_planted_fault_in_packing_is_found(
     assert any(message in problem for problem in problems(fault(plan, part, whole)))
 
 
-# Handed back ---------------------------------------------------------------------------------------
+# Handed back --------------------------------------------------------------------------------------
 
 
 def _parameters(count: int = 3, more: bool = False) -> Plan:

@@ -19,7 +19,7 @@ SIZE = RECYCLED_BYTES // 4
 
 def recycler(size: int, dtype: type = np.float32) -> Callable[[], Array]:
     """Makes arrays (size,) without parts."""
-    make = Recycler({0: (TensorType((size,), np.dtype(dtype)), 0)})
+    make = Recycler({"a": (TensorType((size,), np.dtype(dtype)), 0)})
     return lambda: make()[0]
 
 
@@ -29,7 +29,7 @@ def address(array: np.ndarray) -> int:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.bool_, np.int64])
 def test_an_array_is_as_any_other(dtype: type) -> None:
-    (array,) = Recycler({0: (TensorType((3, 4), np.dtype(dtype)), 0)})()
+    (array,) = Recycler({"a": (TensorType((3, 4), np.dtype(dtype)), 0)})()
     assert (array.shape, array.dtype) == ((3, 4), np.dtype(dtype))
     assert array.flags.c_contiguous
     assert array.flags.writeable
@@ -69,9 +69,9 @@ def test_not_while_something_looks_at_it(look: object) -> None:
 
 
 LAYOUT = {
-    7: (TensorType((10,), np.dtype(np.float32)), 0),
-    3: (TensorType((2, 3), np.dtype(np.float32)), 0),
-    5: (TensorType((4,), np.dtype(np.float32)), 24),
+    "whole": (TensorType((10,), np.dtype(np.float32)), 0),
+    "first": (TensorType((2, 3), np.dtype(np.float32)), 0),
+    "second": (TensorType((4,), np.dtype(np.float32)), 24),
 }
 
 
@@ -96,10 +96,11 @@ def test_parts_are_found_by_their_identity() -> None:
     new = Recycler(LAYOUT)
     whole, first, second = new()
     new()
-    assert new.find(7, [3, 5], [first, second]) is whole
-    assert new.find(7, [5], [second]) is whole
-    assert new.find(7, [3, 5], [first, second[:]]) is None
-    assert new.find(7, [3, 5], [second, first]) is None
+    find = new.finder("whole", ["first", "second"])
+    assert find([first, second]) is whole
+    assert find([first, second[:]]) is None
+    assert find([second, first]) is None
+    assert new.finder("first", ["second"])([second]) is first
 
 
 def test_only_a_few_are_kept() -> None:
