@@ -14,6 +14,7 @@ from needle_ir.ir.node import (
     Trait,
     constant_node,
     input_node,
+    refill,
 )
 from needle_ir.ir.operators import Operators
 from needle_ir.ir.origin import Origin, capture_origin, inherit_origin, scope
@@ -68,6 +69,7 @@ __all__ = [
     "node_key",
     "print_attr",
     "print_graph",
+    "refill",
     "scope",
     "short_name",
     "statement",
