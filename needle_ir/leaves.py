@@ -25,15 +25,12 @@ class Leaves:
     """
 
     def __init__(
-        self,
-        tensors: Sequence[Tensor],
-        with_gradients: Sequence[Tensor],
-        types: Sequence[TensorType],
+        self, tensors: Sequence[Tensor], receivers: Sequence[Tensor], types: Sequence[TensorType]
     ):
         self._tensors = tuple(tensors)
-        self._with_gradients = tuple(with_gradients)
+        self._receivers = tuple(receivers)  # of gradients
         self._types = tuple(types)
-        self._descriptions: list[object] = []
+        self._descriptions: list[object] | None = None
         self._spare: list[Node] = []
         self._given: list[Node] = []
         self._unheld: list[int] = []

@@ -1,7 +1,7 @@
 """Tracing: a function run once, on inputs without data, to get its graph."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import repeat
@@ -69,14 +69,23 @@ class Recording:
     holdings: Holdings
 
     @cached_property
-    def _leaves(self) -> Leaves | None:
-        """Where the results go, if they all go to tensors from outside."""
-        tensors = [x for x in self.data_writes if isinstance(x, Tensor)]
-        receivers = [x for x in self.grad_writes if isinstance(x, Tensor)]
-        count = len(self.data_writes) + len(self.grad_writes)
-        if len(tensors) + len(receivers) < count:
-            return None
-        types = [node.type for node in self.graph.outputs[len(self.graph.outputs) - count :]]
+    def _targets(self) -> tuple[Target, ...]:
+        return (*self.data_writes, *self.grad_writes)
+
+    @cached_property
+    def _of_arguments(self) -> tuple[int, ...]:
+        """Which of the targets are arguments: other tensors in every call."""
+        return tuple([i for i, target in enumerate(self._targets) if isinstance(target, int)])
+
+    @cached_property
+    def _leaves(self) -> Leaves:
+        """Where the results for all other targets go."""
+        outputs = self.graph.outputs[len(self.graph.outputs) - len(self._targets) :]
+        types = [x.type for i, x in enumerate(outputs) if i not in self._of_arguments]
+        tensors, receivers = (
+            [target for target in targets if not isinstance(target, int)]
+            for targets in (self.data_writes, self.grad_writes)
+        )
         return Leaves(tensors, receivers, types)
 
     @cached_property
@@ -147,21 +156,23 @@ class Recording:
             Tensor._from_array(next(results)) if is_tensor else leaf
             for leaf, is_tensor in zip(self.result_leaves, self.result_is_tensor, strict=True)
         ]
-        if self._leaves is not None and state.trace is None:
-            self._leaves.assign([*results])
-        else:
-            self._assign(results, arguments)
+        self._assign([*results], arguments)
         for tensor in self.grad_resets:
             tensor.grad = None
         return unflatten(self.result_tree, leaves)
 
-    def _assign(self, results: Iterator[Array], arguments: Sequence[Any]) -> None:
-        for target in self.data_writes:
+    def _assign(self, arrays: Sequence[Array], arguments: Sequence[Any]) -> None:
+        traced = state.trace is not None
+        for i in range(len(arrays)) if traced else self._of_arguments:
+            target = self._targets[i]
             tensor = arguments[target] if isinstance(target, int) else target
-            tensor._assign_array(next(results))
-        for target in self.grad_writes:
-            tensor = arguments[target] if isinstance(target, int) else target
-            tensor.grad = Tensor._from_array(next(results))
+            if i < len(self.data_writes):
+                tensor._assign_array(arrays[i])
+            else:
+                tensor.grad = Tensor._from_array(arrays[i])
+        if not traced:
+            given = set(self._of_arguments)
+            self._leaves.assign([x for i, x in enumerate(arrays) if i not in given])
 
 
 def record(fn: Callable[..., Any], arguments: Arguments) -> Recording:

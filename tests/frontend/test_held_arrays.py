@@ -42,7 +42,8 @@ class Training:
         return loss, logits
 
     def __call__(self) -> tuple[Tensor, ...]:
-        results: tuple[Tensor, ...] = self.run(Tensor(self.x), Tensor(self.y))
+        self.images = Tensor(self.x)
+        results: tuple[Tensor, ...] = self.run(self.images, Tensor(self.y))
         return results
 
     def everything(self) -> list[Tensor]:
@@ -50,6 +51,7 @@ class Training:
         norm = self.model.modules[1]
         grads = [p.grad for p in self.params if p.grad is not None]
         moments = [*self.opt.u, *getattr(self.opt, "v", [])]
+        grads.append(self.images.grad)
         return [*self.params, *grads, *moments, norm.running_mean, norm.running_var]
 
 
