@@ -73,6 +73,11 @@ class Recording:
         return (*self.data_writes, *self.grad_writes)
 
     @cached_property
+    def _returned_types(self) -> tuple[TensorType, ...]:
+        returned = self.graph.outputs[: len(self.graph.outputs) - len(self._targets)]
+        return tuple([node.type for node in returned])
+
+    @cached_property
     def _of_arguments(self) -> tuple[int, ...]:
         """Which of the targets are arguments: other tensors in every call."""
         return tuple([i for i, target in enumerate(self._targets) if isinstance(target, int)])
@@ -151,12 +156,12 @@ class Recording:
 
     def scatter(self, arrays: Sequence[Array], arguments: Sequence[Any]) -> Any:
         """Assign what the function assigned, and return what it returned."""
-        results = iter(arrays)
+        returned = map(_result, self._returned_types, arrays)
         leaves = [
-            Tensor._from_array(next(results)) if is_tensor else leaf
+            next(returned) if is_tensor else leaf
             for leaf, is_tensor in zip(self.result_leaves, self.result_is_tensor, strict=True)
         ]
-        self._assign([*results], arguments)
+        self._assign(arrays[len(self._returned_types) :], arguments)
         for tensor in self.grad_resets:
             tensor.grad = None
         return unflatten(self.result_tree, leaves)
@@ -171,8 +176,13 @@ class Recording:
             else:
                 tensor.grad = Tensor._from_array(arrays[i])
         if not traced:
-            given = set(self._of_arguments)
-            self._leaves.assign([x for i, x in enumerate(arrays) if i not in given])
+            given = self._of_arguments
+            rest = [x for i, x in enumerate(arrays) if i not in given] if given else arrays
+            self._leaves.assign(rest)
+
+
+def _result(type: TensorType, array: Array) -> Tensor:
+    return Tensor._from_node(input_node(type, value=array), False, is_leaf=True)
 
 
 def record(fn: Callable[..., Any], arguments: Arguments) -> Recording:
