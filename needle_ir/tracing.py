@@ -260,6 +260,8 @@ def is_dynamic(leaf: Any) -> bool:
 
 def type_of(leaf: Any) -> TensorType:
     """The type of a tensor or an array."""
+    if isinstance(leaf, Tensor):
+        return leaf.node.type
     return TensorType(leaf.shape, as_dtype(leaf.dtype))
 
 
