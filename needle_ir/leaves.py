@@ -30,7 +30,7 @@ class Leaves:
         self._tensors = tuple(tensors)
         self._receivers = tuple(receivers)  # of gradients
         self._types = tuple(types)
-        self._descriptions: list[object] | None = None
+        self._descriptions: list[tuple[str | None, bool]] | None = None
         self._spare: list[Node] = []
         self._given: list[Node] = []
         self._unheld: list[int] = []
