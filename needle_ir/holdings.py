@@ -4,8 +4,10 @@ A compiled function reads the tensors that its trace met. Where an attribute was
 tensor since, as in `layer.weight = Parameter(...)`, the trace is no longer the function's.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from operator import getitem, is_
 from typing import Any, NamedTuple
 
 
@@ -44,6 +46,8 @@ class Holdings:
 
     def what_changed(self) -> str | None:
         """Which place holds something else by now, in words; None where all are as they were."""
+        if self._is_as_it_was():
+            return None
         try:
             for holder, key, value, path in self.places:
                 if holder[key] is not value:
@@ -54,6 +58,22 @@ class Holdings:
             if len(container) != length:
                 return f"{path} has {len(container)} entries, had {length}"
         return None
+
+    # A jitted step asks in every call about some hundred places, and the answer is mostly None.
+    @cached_property
+    def _is_as_it_was(self) -> Callable[[], bool]:
+        holders, keys, values, _ = zip(*self.places, strict=True) if self.places else ((),) * 4
+        containers = [container for container, _, _ in self.lengths]
+        lengths = [length for _, length, _ in self.lengths]
+
+        def is_as_it_was() -> bool:
+            try:
+                same = all(map(is_, map(getitem, holders, keys), values))
+            except LookupError:
+                return False
+            return same and [*map(len, containers)] == lengths
+
+        return is_as_it_was
 
 
 def settled(found: Iterable[Held], read: Collection[int]) -> Holdings:

@@ -4,7 +4,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import update_wrapper
+from functools import cached_property, update_wrapper
 from types import MethodType
 from typing import Any
 
@@ -47,11 +47,17 @@ class _Specialization:
     program: Program
 
     def __call__(self, leaves: Sequence[Any]) -> Any:
-        arrays = self.program(self.recording.gather(argument_arrays(leaves)))
-        # An input that is returned as it is must not be shared with whoever passed it in.
-        outputs = zip(self.program.graph.outputs, arrays, strict=True)
-        results = [a.copy() if n.op is INPUT else a for n, a in outputs]
+        results = self.program(self.recording.gather(argument_arrays(leaves)))
+        if self._returned_inputs:
+            given = self._returned_inputs
+            results = tuple([a.copy() if i in given else a for i, a in enumerate(results)])
         return self.recording.scatter(results, [leaf for leaf in leaves if is_dynamic(leaf)])
+
+    @cached_property
+    def _returned_inputs(self) -> frozenset[int]:
+        """The outputs that are inputs: they must not be shared with whoever passed them in."""
+        outputs = enumerate(self.program.graph.outputs)
+        return frozenset([i for i, node in outputs if node.op is INPUT])
 
 
 class Compiled(Representable):

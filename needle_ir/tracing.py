@@ -1,21 +1,27 @@
 """Tracing: a function run once, on inputs without data, to get its graph."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import repeat
+from operator import attrgetter, eq, is_
 from typing import Any
 
 import numpy as np
 
 from needle_ir.holdings import Holdings, settled
 from needle_ir.ir import Array, Graph, Node, TensorType, as_dtype, input_node, topological
+from needle_ir.leaves import Leaves
 from needle_ir.pytree import LEAF, Tree, flatten, unflatten
 from needle_ir.realize import canonicalize, leaf_arrays, sync
-from needle_ir.recording import Trace, tracing
+from needle_ir.recording import Trace, state, tracing
 from needle_ir.tensor import Tensor
 
 _DYNAMIC = (Tensor, np.ndarray)
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+_value, _type, _grad = attrgetter("value"), attrgetter("type"), attrgetter("_grad")
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,62 @@ class Recording:
     guards: tuple[tuple[object, str, object], ...]
     holdings: Holdings
 
+    @cached_property
+    def _targets(self) -> tuple[Target, ...]:
+        return (*self.data_writes, *self.grad_writes)
+
+    @cached_property
+    def _returned_types(self) -> tuple[TensorType, ...]:
+        returned = self.graph.outputs[: len(self.graph.outputs) - len(self._targets)]
+        return tuple([node.type for node in returned])
+
+    @cached_property
+    def _of_arguments(self) -> tuple[int, ...]:
+        """Which of the targets are arguments: other tensors in every call."""
+        return tuple([i for i, target in enumerate(self._targets) if isinstance(target, int)])
+
+    @cached_property
+    def _leaves(self) -> Leaves:
+        """Where the results for all other targets go."""
+        outputs = self.graph.outputs[len(self.graph.outputs) - len(self._targets) :]
+        types = [x.type for i, x in enumerate(outputs) if i not in self._of_arguments]
+        tensors, receivers = (
+            [target for target in targets if not isinstance(target, int)]
+            for targets in (self.data_writes, self.grad_writes)
+        )
+        return Leaves(tensors, receivers, types)
+
+    @cached_property
+    def _is_as_it_was(self) -> Callable[[], bool]:
+        """Whether `what_changed` is None, without the words; it may be False where it is None."""
+        owners, names, values = zip(*self.guards, strict=True) if self.guards else ((),) * 3
+        types = [source.type for source in self.state]
+        if self._state_nodes is None:
+            return lambda: False
+        nodes = self._state_nodes
+
+        def is_as_it_was() -> bool:
+            return (
+                all(map(eq, map(getattr, owners, names), values))
+                and all(map(is_, map(_type, nodes()), types))
+                and all(map(is_, map(_grad, self.without_grad), repeat(None)))
+                and self.holdings.what_changed() is None
+            )
+
+        return is_as_it_was
+
+    @cached_property
+    def _state_nodes(self) -> Callable[[], Iterable[Node]] | None:
+        """Gives the nodes of `state`, where none of them is that of a gradient."""
+        if any(source.of_grad for source in self.state):
+            return None
+        tensors = [source.tensor for source in self.state]
+        return partial(map, attrgetter("node"), tensors)
+
     def what_changed(self) -> str | None:
         """Why this recording is no longer the function's, in words; None while it is."""
+        if self._is_as_it_was():
+            return None
         for owner, name, value in self.guards:
             now = getattr(owner, name)
             if now != value:
@@ -84,6 +144,11 @@ class Recording:
 
     def gather(self, arguments: Sequence[Array]) -> list[Array]:
         """The arrays to run on: the arguments' and the present ones of everything else."""
+        if self._state_nodes is not None:
+            states = [*map(_value, self._state_nodes())]
+            if not any(map(is_, states, repeat(None))):
+                host_values = [read() for read in self.host_values]
+                return [*arguments, *states, *host_values, *self.captured]
         tensors = [source.now() for source in self.state]
         if any(tensor is not None and tensor.node.value is None for tensor in tensors):
             sync(free_history=False)
@@ -92,20 +157,33 @@ class Recording:
 
     def scatter(self, arrays: Sequence[Array], arguments: Sequence[Any]) -> Any:
         """Assign what the function assigned, and return what it returned."""
-        results = iter(arrays)
+        returned = map(_result, self._returned_types, arrays)
         leaves = [
-            Tensor._from_array(next(results)) if is_tensor else leaf
+            next(returned) if is_tensor else leaf
             for leaf, is_tensor in zip(self.result_leaves, self.result_is_tensor, strict=True)
         ]
-        for target in self.data_writes:
-            tensor = arguments[target] if isinstance(target, int) else target
-            tensor._assign_array(next(results))
-        for target in self.grad_writes:
-            tensor = arguments[target] if isinstance(target, int) else target
-            tensor.grad = Tensor._from_array(next(results))
+        self._assign(arrays[len(self._returned_types) :], arguments)
         for tensor in self.grad_resets:
             tensor.grad = None
         return unflatten(self.result_tree, leaves)
+
+    def _assign(self, arrays: Sequence[Array], arguments: Sequence[Any]) -> None:
+        traced = state.trace is not None
+        for i in range(len(arrays)) if traced else self._of_arguments:
+            target = self._targets[i]
+            tensor = arguments[target] if isinstance(target, int) else target
+            if i < len(self.data_writes):
+                tensor._assign_array(arrays[i])
+            else:
+                tensor.grad = Tensor._from_array(arrays[i])
+        if not traced:
+            given = self._of_arguments
+            rest = [x for i, x in enumerate(arrays) if i not in given] if given else arrays
+            self._leaves.assign(rest)
+
+
+def _result(type: TensorType, array: Array) -> Tensor:
+    return Tensor._from_node(input_node(type, value=array), False, is_leaf=True)
 
 
 def record(fn: Callable[..., Any], arguments: Arguments) -> Recording:

@@ -13,6 +13,7 @@ from needle_ir.ir import (
 )
 from needle_ir.ops import build
 from needle_ir.ops.cluster import FUSED
+from needle_ir.ops.packing import PACK, UNPACK
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class Fuse:
     no value leaves a cluster half-way and none comes back into it. The body is a graph named after
     its ops. At most `max_ops` ops are in a cluster. Results of less than `min_bytes` stay as they
     are: a call costs more than their numbers.
+
+    Outputs of the graph that are computed from each other, such as the moments of an optimizer and
+    its parameters, become one cluster whose result packs them: then each is read and written once,
+    and what is computed on the way to them needs no memory.
     """
 
     max_ops: int = 32
@@ -31,6 +36,7 @@ class Fuse:
 
     def run(self, graph: Graph) -> Graph:
         """The graph with its clusters in one node each."""
+        graph = _with_updates(graph, self._updates(graph))
         members = self._clusters(graph)
         if not members:
             return graph
@@ -65,6 +71,33 @@ class Fuse:
             members.setdefault(result, []).append(node)
         return {result: nodes[::-1] for result, nodes in members.items() if len(nodes) > 1}
 
+    def _updates(self, graph: Graph) -> list[list[Node]]:
+        """The clusters of several results, operands before users.
+
+        Nothing that is computed elsewhere reads a result or an intermediate value of one. So no
+        value leaves it and comes back, and it may run when all of its operands are there.
+        """
+        outputs, kept = set(graph.outputs), {*graph.effects, *graph.unused}
+        kind: dict[Node, TensorType] = {}  # that of the results, for what only they read
+        leaving: dict[Node, bool] = {}
+        for node in reversed(graph.nodes):
+            if not self._fusible(node) or node in kept:
+                continue
+            users = [x for x in graph.users[node] if not _is_last_view(graph, x)]
+            leaving[node] = node in outputs or len(users) < len(graph.users[node])
+            kinds = {kind.get(x) for x in users} or {node.type}
+            (only,) = kinds if len(kinds) == 1 else (None,)
+            if only is None or node.shape != only.shape:
+                continue
+            if (node.type == only) if leaving[node] else users:
+                kind[node] = only
+        found = []
+        for nodes in _connected(graph, kind):
+            results = sum(leaving[node] for node in nodes)
+            if results > 1 and len(nodes) <= self.max_ops:
+                found.append(nodes)
+        return found
+
     def _fusible(self, node: Node) -> bool:
         return (
             node.op.has(Trait.ELEMENTWISE)
@@ -73,8 +106,71 @@ class Fuse:
         )
 
 
-def _fused(nodes: list[Node], new: dict[Node, Node]) -> Node:
-    """The node that computes a cluster over the new operands."""
+def _is_last_view(graph: Graph, node: Node) -> bool:
+    return node.op is UNPACK and not graph.users[node]
+
+
+def _connected(graph: Graph, kind: dict[Node, TensorType]) -> list[list[Node]]:
+    """The nodes of one kind that read each other, directly or by way of more of them, each group in
+    the graph's order.
+    """
+    parent = {node: node for node in kind}
+
+    def root(node: Node) -> Node:
+        while parent[node] is not node:
+            parent[node] = node = parent[parent[node]]
+        return node
+
+    for node in kind:
+        for x in node.inputs:
+            if kind.get(x) is kind[node]:
+                parent[root(x)] = root(node)
+    groups: dict[Node, list[Node]] = {}
+    for node in graph.nodes:
+        if node in kind:
+            groups.setdefault(root(node), []).append(node)
+    return [*groups.values()]
+
+
+def _with_updates(graph: Graph, clusters: list[list[Node]]) -> Graph:
+    """The graph with each of these clusters in one node, of which its results are unpacked."""
+    if not clusters:
+        return graph
+    last = {nodes[-1]: nodes for nodes in clusters}
+    inner = {node for nodes in clusters for node in nodes}
+    views = [x for x in graph.nodes if _is_last_view(graph, x) and x.inputs[0] in inner]
+    later = set(views)
+    new: dict[Node, Node] = {node: node for node in graph.inputs}
+    for node in graph.nodes[len(graph.inputs) :]:
+        if node in last:
+            new.update(_unpacked(graph, last[node], new))
+        elif node not in inner and node not in later:
+            new[node] = node.with_inputs(tuple([new[x] for x in node.inputs]))
+    for view in views:
+        part = new[view.inputs[0]]
+        start = part.attrs["start"] + view.attrs["start"]
+        with inherit_origin(view.origin):
+            new[view] = build(UNPACK, [part.inputs[0]], {"start": start, "shape": view.shape})
+    return graph.with_roots(new.__getitem__)
+
+
+def _unpacked(graph: Graph, nodes: list[Node], new: dict[Node, Node]) -> dict[Node, Node]:
+    """The results of a cluster by the nodes they stand for, unpacked from the node that runs it."""
+    outputs = set(graph.outputs)
+    results = [
+        x for x in nodes if x in outputs or any(_is_last_view(graph, y) for y in graph.users[x])
+    ]
+    packed = _fused(nodes, new, results)
+    parts: dict[Node, Node] = {}
+    for i, node in enumerate(results):
+        with inherit_origin(node.origin):
+            start = i * node.type.size
+            parts[node] = build(UNPACK, [packed], {"start": start, "shape": node.shape})
+    return parts
+
+
+def _fused(nodes: list[Node], new: dict[Node, Node], results: list[Node] | None = None) -> Node:
+    """The node that computes a cluster over the new operands: its last node, or what it packs."""
     body: dict[Node, Node] = {}
     operands: list[Node] = []
     inputs: list[Node] = []
@@ -89,7 +185,7 @@ def _fused(nodes: list[Node], new: dict[Node, Node]) -> Node:
                 body[x] = input_node(TensorType(x.shape, x.dtype))
                 inputs.append(body[x])
         body[node] = node.with_inputs(tuple([body[x] for x in node.inputs]))
-    result = nodes[-1]
     name = "_".join([node.op.name for node in nodes])
-    with inherit_origin(result.origin):
-        return build(FUSED, operands, {"body": Graph(inputs, [body[result]], name=name)})
+    with inherit_origin(nodes[-1].origin):
+        output = build(PACK, [body[x] for x in results], {}) if results else body[nodes[-1]]
+        return build(FUSED, operands, {"body": Graph(inputs, [output], name=name)})

@@ -3,9 +3,22 @@
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 
-from needle_ir.ir import CONSTANT, INPUT, Graph, Node, Place, Plan, Slot, Step, Trait, aligned
+from needle_ir.ir import (
+    CONSTANT,
+    INPUT,
+    Graph,
+    HandedBack,
+    Node,
+    Place,
+    Plan,
+    Slot,
+    Step,
+    Trait,
+    aligned,
+)
 from needle_ir.ops.cluster import FUSED
 from needle_ir.ops.packing import PACK, UNPACK
+from needle_ir.passes.handed_back import handed_back
 from needle_ir.passes.schedule import schedule
 
 
@@ -19,15 +32,17 @@ def plan_memory(graph: Graph, order: tuple[Node, ...]) -> Plan:
 
     Intermediate results live in the arena, best fit, from the step that computes them to the last
     step that reads them or a view of them. An elementwise result takes the place of an operand
-    that dies with it. What the caller gets is allocated anew in every run. What is packed is
-    computed in its place in the packed array, and outputs that share an array out among them are
-    views of it, so that neither is copied.
+    that dies with it. What the caller gets is allocated anew in every run, and what it hands back
+    is looked for there. What is packed is computed in its place in the packed array, and outputs
+    that share an array out among them are views of it, so that neither is copied.
     """
     leaves = [node for node in graph.nodes if node.op in (INPUT, CONSTANT)]
     values = (*leaves, *order)
     index = {node: i for i, node in enumerate(values)}
     step_of = {node: i for i, node in enumerate(order)}
     places = _places(graph, values)
+    returning = handed_back(order, places)
+    places.update(dict.fromkeys(returning, Place.HANDED_BACK))
     inside = _packed_in_place(graph, order, places)
     owner = _owners(values, places)
     end = _last_uses(graph, order, owner)
@@ -80,6 +95,10 @@ def plan_memory(graph: Graph, order: tuple[Node, ...]) -> Plan:
         inputs=tuple(index[node] for node in graph.inputs),
         outputs=tuple(index[node] for node in graph.outputs),
         arena_bytes=arena.size,
+        handed_back=tuple(
+            HandedBack(index[packed], index[whole], tuple(index[x] for x in parts))
+            for packed, (whole, parts) in returning.items()
+        ),
     )
 
 

@@ -10,15 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from needle_ir.ir import CONSTANT, INPUT, Array, Node, Place, Plan, Step, Trait
-from needle_ir.ops.cluster import FUSED
+from needle_ir.ir import (
+    CONSTANT,
+    Array,
+    HandedBack,
+    Node,
+    Place,
+    Plan,
+    Step,
+    TensorType,
+    Trait,
+)
+from needle_ir.ops.cluster import FUSED, cluster_results
 from needle_ir.ops.packing import PACK, UNPACK
 from needle_ir.runtime.failures import told
 from needle_ir.runtime.inline import ByName, Inline, Kernel, Lines, as_bits, define
 from needle_ir.runtime.kernels import VIEWS, kernel_row, pack_the_rest
-from needle_ir.runtime.neighbours import Packing
+from needle_ir.runtime.neighbours import packing
 from needle_ir.runtime.recycle import RECYCLED_BYTES, Recycler
-from needle_ir.runtime.tiles import Tiling, scratch, temporaries, tiling
+from needle_ir.runtime.tiles import Tiling, result_arrays, scratch, temporaries, tiling
 
 # Puts something around a kernel: a counter, a timer.
 Wrap = Callable[[Node, Kernel], Kernel]
@@ -89,7 +99,9 @@ class _Code:
         self._arrays: dict[str, Array] = {}  # those that are the same in every run, by name
         self._arena_names: dict[tuple[int, Any], str] = {}
         self._object_names: dict[int, str] = {}
-        self._comes_back = {} if wrap else _coming_back(plan)
+        self._parts = _parts(plan)
+        self._recyclers: dict[int, Recycler] = {}
+        self._handed_back = {} if wrap else {x.packed: x for x in plan.handed_back}
         self.nodes: list[Node] = []  # for each line of the generated function
         self._inside: list[Node] = []  # for each line at the end of the last step: a cluster's
         self.source = self._write()
@@ -107,9 +119,6 @@ class _Code:
             written = self._step(number, step.node, step.inputs, step.output)
             self.nodes += [step.node] * (len(written) - len(self._inside)) + self._inside
             lines += written
-        for whole, packed, parts in self._comes_back.values():
-            names = ", ".join(self._names[i] for i in (whole, *parts))
-            lines.append(f"packing{packed}.remember({names})")
         bound = [f"{name}=None" for name in self.bound]
         parameters = ", ".join([*[self._names[i] for i in self._plan.inputs], *bound])
         results = "".join(f"{self._names[i]}, " for i in self._plan.outputs)
@@ -119,6 +128,8 @@ class _Code:
     def _step(self, number: int, node: Node, inputs: tuple[int, ...], output: int) -> list[str]:
         if self._plan.slots[output].place is Place.VIEW:
             return self._view(number, node, inputs[0], output)
+        if output in self._handed_back:
+            return self._find(self._handed_back[output], inputs)
         row = kernel_row(node)
         allocation = self._allocation(output)
         operands, out = [self._names[i] for i in inputs], self._names[output]
@@ -127,11 +138,6 @@ class _Code:
         if self._wrap is None and node.op is FUSED:
             return [*allocation, *self._cluster(number, node, inputs, output)]
         if node.op is PACK:
-            if output in self._comes_back:
-                # Kernels are numbered by their step: `pack` might be the name of another one.
-                self.bound[f"packing{output}"] = Packing()
-                self._names[output] = f"p{output}"
-                return [f"p{output} = packing{output}({', '.join([*operands, out])})"]
             in_place = self._plan.in_place(self._plan.steps[number])
             if all(in_place):
                 return allocation
@@ -143,13 +149,22 @@ class _Code:
         return [*allocation, f"{name}({', '.join([*operands, out])})"]
 
     def _fill(
-        self, lines: Lines, operands: Sequence[str], out: str, bits: Callable[[str], str]
+        self,
+        lines: Lines,
+        operands: Sequence[str],
+        out: str,
+        bits: Callable[[str], str],
+        part: Callable[[str, tuple[int, ...]], str] = lambda name, shape: name,
     ) -> list[str]:
-        """The lines of a kernel over the arrays of these names."""
+        """The lines of a kernel over the arrays of these names. `part` names the part of an array
+        that belongs to them.
+        """
         names = _Names(bits)
         names.update({f"x{i}": name for i, name in enumerate(operands)})
         names["out"] = out
-        names.update({hint: self.bind(hint, value) for hint, value in lines.bound.items()})
+        for hint, value in lines.bound.items():
+            name = self.bind(hint, value)
+            names[hint] = part(name, value.shape) if isinstance(value, np.ndarray) else name
         return lines.fill(names)
 
     def _cluster(self, number: int, node: Node, inputs: tuple[int, ...], output: int) -> list[str]:
@@ -157,54 +172,75 @@ class _Code:
         cut = tiling(node, [self._is_contiguous(i) for i in inputs])
         body = node.attrs["body"]
         names = dict(zip(body.inputs, [self._names[i] for i in inputs], strict=True))
-        out = self._names[output]
         slots = self._plan.slots
         overwritten = [
             x
             for x, i in zip(body.inputs, inputs, strict=True)
             if slots[i].place is Place.ARENA is slots[output].place
             and slots[i].offset == slots[output].offset
+            and x.type == node.type
         ]
         places = temporaries(body, overwritten[0] if overwritten else None)
-        shapes = [node.shape] if cut is None else cut.tile_shapes()
+        shape = cluster_results(body)[0].shape
+        shapes = [shape] if cut is None else cut.tile_shapes()
         kept = [places.arrays(self._temporaries, shape) for shape in shapes]
         loop = _Loop(self, cut, number)
         names = {x: loop.variable(name, x.shape) for x, name in names.items()}
+        results = self._results(node, output)
         labels = [
             *[
                 loop.fixed(f"t{number}_{i}", [arrays[i] for arrays in kept])
                 for i in range(len(places.dtypes))
             ],
-            loop.variable(out, node.shape),
+            *[loop.variable(name, shape) for name in results],
         ]
         calls: list[str] = []
         for inner in body.nodes:
             if inner.op is CONSTANT:
                 names[inner] = self.bind("k", inner.attrs["value"])
-            elif inner.op is not INPUT:
+            elif inner.op.has(Trait.ELEMENTWISE):
                 row = kernel_row(inner)
                 names[inner] = labels[places.number[inner]]
                 operands = [names[x] for x in inner.inputs]
                 if isinstance(row, Inline):
-                    calls += self._fill(row.lines(inner), operands, names[inner], loop.bits)
+                    lines_of = row.lines(inner)
+                    calls += self._fill(lines_of, operands, names[inner], loop.bits, loop.variable)
                 else:
                     kernel = self.bind(inner.op.name, row(inner))
                     calls.append(f"{kernel}({', '.join([*operands, names[inner]])})")
                 self._inside += [inner] * (len(calls) - len(self._inside))
         return loop.around(calls)
 
+    def _results(self, node: Node, output: int) -> list[str]:
+        """The names of the arrays of a cluster's results. Those of an allocated slot are parts that
+        were made with it.
+        """
+        out = self._names[output]
+        names = [*_results(out, node)] or [out]
+        if len(names) > 1 and out in self._arrays:
+            for name, part in zip(names, result_arrays(node, self._arrays[out]), strict=True):
+                self.fix(name, part)
+        return names
+
+    def _find(self, back: HandedBack, inputs: tuple[int, ...]) -> list[str]:
+        """The line that finds inputs packed where an earlier run handed them out."""
+        name = self._names[back.packed] = f"p{back.packed}"
+        names = [f"o{i}" for i in back.parts]
+        find = self._recycler(back.whole).finder(f"{name}_next", names)
+        # Kernels are numbered by their step: `pack` might be the name of another one.
+        self.bound[f"packing{back.packed}"] = packing(find)
+        operands = ", ".join(self._names[i] for i in inputs)
+        return [f"{name} = packing{back.packed}({operands})"]
+
     def _view(self, number: int, node: Node, base: int, output: int) -> list[str]:
+        if output in self._names:
+            return []
         look = VIEWS[node.op.name](node)
         name = self._names[base]
         if name in self._arrays:
             self._fix(output, f"v{output}", look(self._arrays[name]))
             return []
         self._names[output] = f"v{output}"
-        if node.op is UNPACK and node.type.size:
-            self.bound[f"shape{output}"] = node.shape
-            dtype = self.bind(node.dtype.name, node.dtype)
-            offset = node.attrs["start"] * node.dtype.itemsize
-            return [f"v{output} = ndarray(shape{output}, {dtype}, {name}, {offset})"]
         look_name = f"{node.op.name}{number}"
         self.bound[look_name] = look
         return [f"v{output} = {look_name}({name})"]
@@ -217,17 +253,33 @@ class _Code:
         if slot.place is Place.ARENA:
             self._arena_array(output)
             return []
-        name = self._names[output] = f"o{output}"
-        if slot.inside is None and slot.nbytes >= RECYCLED_BYTES:
-            self.bound[f"new{output}"] = Recycler(slot.node.type)
-            return [f"{name} = new{output}()"]
+        if slot.inside is not None:
+            return self._allocation(slot.inside)
+        self._names[output] = f"o{output}"
+        parts = self._parts.get(output, {})
+        if parts or slot.nbytes >= RECYCLED_BYTES or _results("", slot.node):
+            recycler = self.bound[f"new{output}"] = self._recycler(output)
+            self._names.update({i: f"o{i}" for i in parts})
+            return [f"{', '.join(recycler.layout)}, = new{output}()"]
         self.bound[f"shape{output}"] = slot.node.shape
         dtype = self.bind(slot.node.dtype.name, slot.node.dtype)
-        if slot.inside is None:
-            return [f"{name} = empty(shape{output}, {dtype})"]
-        lines = self._allocation(slot.inside)
-        whole = self._names[slot.inside]
-        return [*lines, f"{name} = ndarray(shape{output}, {dtype}, {whole}, {slot.offset})"]
+        return [f"{self._names[output]} = empty(shape{output}, {dtype})"]
+
+    def _recycler(self, whole: int) -> Recycler:
+        """What makes the array of this slot, its parts, and the arrays around parts that are handed
+        back.
+        """
+        if whole not in self._recyclers:
+            slots = self._plan.slots
+            layout = {f"o{whole}": (slots[whole].node.type, 0)}
+            layout |= {f"o{i}": part for i, part in self._parts.get(whole, {}).items()}
+            layout |= _results(f"o{whole}", slots[whole].node)
+            for back in self._handed_back.values():
+                if back.whole == whole:
+                    start = layout[f"o{back.parts[0]}"][1]
+                    layout[f"p{back.packed}_next"] = (slots[back.packed].node.type, start)
+            self._recyclers[whole] = Recycler(layout)
+        return self._recyclers[whole]
 
     def _arena_array(self, number: int) -> None:
         """Name the array of an arena slot. Slots at one offset and of one type share one array,
@@ -345,35 +397,30 @@ class _Names(ByName):
         return self._bits(self["out" if of == "_out" else "x" + of])
 
 
-def _coming_back(plan: Plan) -> dict[int, tuple[int, int, tuple[int, ...]]]:
-    """The packs of inputs that may come back as they were handed out: side by side in one array.
-
-    By the slot of the packed array: the slot of an array of the same layout that is handed out in
-    views, the packed slot again, and the slots of the views in their order.
+def _parts(plan: Plan) -> dict[int, dict[int, tuple[TensorType, int]]]:
+    """For each allocated slot the slots that are parts of its array, with the bytes at which they
+    start: what is computed in its place in it, and what is unpacked from it.
     """
-    slots = plan.slots
-    handed_out: dict[int, list[tuple[int, int]]] = {}
-    whole_of = {step.output: step.inputs[0] for step in plan.steps if step.inputs}
-    for number in dict.fromkeys(plan.outputs):
-        if slots[number].place is Place.VIEW:
-            start = slots[number].node.attrs["start"]
-            handed_out.setdefault(whole_of[number], []).append((start, number))
-    layouts: dict[Any, list[tuple[int, tuple[int, ...]]]] = {}
-    for whole, views in handed_out.items():
-        parts = tuple([number for _, number in sorted(views)])
-        layouts.setdefault(_layout(plan, parts), []).append((whole, parts))
-    found: dict[int, tuple[int, int, tuple[int, ...]]] = {}
+    parts: dict[int, dict[int, tuple[TensorType, int]]] = {}
     for step in plan.steps:
-        if step.node.op is not PACK or slots[step.output].place is not Place.ARENA:
-            continue
-        if all(slots[i].place is Place.INPUT for i in step.inputs):
-            for whole, parts in layouts.get(_layout(plan, step.inputs), [])[:1]:
-                found[step.output] = (whole, step.output, parts)
-    return found
+        slot = plan.slots[step.output]
+        if slot.place is Place.OUTPUT and slot.inside is not None:
+            assert slot.offset is not None
+            parts.setdefault(slot.inside, {})[step.output] = (slot.node.type, slot.offset)
+        elif slot.place is Place.VIEW and step.node.op is UNPACK:
+            whole = step.inputs[0]
+            if plan.slots[whole].place is Place.OUTPUT and plan.slots[whole].inside is None:
+                start = step.node.attrs["start"] * step.node.dtype.itemsize
+                parts.setdefault(whole, {})[step.output] = (slot.node.type, start)
+    return parts
 
 
-def _layout(plan: Plan, parts: Sequence[int]) -> tuple[Any, ...]:
-    return tuple([plan.slots[i].node.type for i in parts])
+def _results(name: str, node: Node) -> dict[str, tuple[TensorType, int]]:
+    """Where the array of this name has the results of a cluster that packs several."""
+    results = cluster_results(node.attrs["body"]) if node.op is FUSED else ()
+    if len(results) < 2:
+        return {}
+    return {f"{name}_{i}": (x.type, i * x.type.nbytes) for i, x in enumerate(results)}
 
 
 def _scratch_bytes(step: Step) -> int:
@@ -382,5 +429,6 @@ def _scratch_bytes(step: Step) -> int:
         return 0
     # At most: rows make larger tiles than flat arrays do, and the result's array may be taken.
     cut = tiling(step.node, [False] * len(step.inputs))
-    shape = cut.tile_shapes()[0] if cut is not None else step.node.shape
-    return temporaries(step.node.attrs["body"], step.node).nbytes(shape)
+    body = step.node.attrs["body"]
+    shape = cut.tile_shapes()[0] if cut is not None else cluster_results(body)[0].shape
+    return temporaries(body, step.node).nbytes(shape)

@@ -6,11 +6,12 @@ from math import prod
 
 import numpy as np
 
-from needle_ir.ir import ALIGNMENT, CONSTANT, INPUT, Array, DType, Graph, Node, aligned
+from needle_ir.ir import ALIGNMENT, Array, DType, Graph, Node, Trait, aligned
+from needle_ir.ops.cluster import cluster_results
 
 # A tile of one array. A cluster reads and writes several, and all of them should fit into the
 # second-level cache, of which a core has 256 KiB to 2 MiB.
-TILE_BYTES = 1 << 17
+TILE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def tiling(node: Node, contiguous: Sequence[bool]) -> Tiling | None:
 
     `contiguous` says of each operand whether its elements lie in a row.
     """
-    shape = node.shape
+    shape = cluster_results(node.attrs["body"])[0].shape
     flat = all(
         x.shape == () or (x.shape == shape and in_a_row)
         for x, in_a_row in zip(node.inputs, contiguous, strict=True)
@@ -61,16 +62,12 @@ def tiling(node: Node, contiguous: Sequence[bool]) -> Tiling | None:
     return Tiling(shape, flat, tuple(tiles))
 
 
-# In the place of a temporary array's number: the result's own array.
-RESULT = -1
-
-
 @dataclass(frozen=True)
 class Temporaries:
-    """Which of a few arrays each intermediate result of a cluster's body is written to.
+    """Which of a few arrays each value of a cluster's body is written to.
 
-    `number` is the array of each node of the body that computes something, `RESULT` where it is
-    the result's; `dtypes` are the other arrays'.
+    `number` is the array of each node of the body that computes something; it is -1 for the last
+    result, -2 for the one before it, and so on. `dtypes` are those of the arrays from 0 on.
     """
 
     number: dict[Node, int]
@@ -92,28 +89,29 @@ class Temporaries:
 
 
 def temporaries(body: Graph, overwritten: Node | None) -> Temporaries:
-    """A result takes over an array whose number was read for the last time.
+    """A value takes over an array whose number was read for the last time.
 
-    The array of the cluster's result is among them, from the start or, where it is the array of
-    the operand `overwritten`, from when that was read for the last time.
+    The array of the result that is computed last is among them, from the start or, where it is the
+    array of the operand `overwritten`, from when that was read for the last time.
     """
-    (result,) = body.outputs
+    results = cluster_results(body)
+    own = {node: i - len(results) for i, node in enumerate(results)}
+    computed = [node for node in body.nodes if node.op.has(Trait.ELEMENTWISE)]
+    last = [node for node in computed if node in own][-1]
     last_use: dict[Node, Node] = {}
-    for node in body.nodes:
+    for node in computed:
         last_use.update(dict.fromkeys(node.inputs, node))
     number: dict[Node, int] = {}
     dtypes: list[DType] = []
-    free: list[int] = [] if overwritten is not None else [RESULT]
-    for node in body.nodes:
-        if node.op in (INPUT, CONSTANT):
-            continue
+    free: list[int] = [] if overwritten is not None else [own[last]]
+    for node in computed:
         for x in dict.fromkeys(node.inputs):
-            if last_use[x] is node and (x in number or x is overwritten):
-                free.append(number.get(x, RESULT))
-        if node is result:
-            number[node] = RESULT
+            if last_use[x] is node and (x in number or x is overwritten) and x not in own:
+                free.append(number.get(x, own[last]))
+        if node in own:
+            number[node] = own[node]
             continue
-        fitting = [i for i in free if (result.dtype if i == RESULT else dtypes[i]) == node.dtype]
+        fitting = [i for i in free if (last.dtype if i == own[last] else dtypes[i]) == node.dtype]
         if fitting:
             number[node] = fitting[-1]
             free.remove(fitting[-1])
@@ -121,6 +119,16 @@ def temporaries(body: Graph, overwritten: Node | None) -> Temporaries:
             number[node] = len(dtypes)
             dtypes.append(node.dtype)
     return Temporaries(number, tuple(dtypes))
+
+
+def result_arrays(node: Node, out: Array) -> list[Array]:
+    """The arrays of the results of a cluster, in the one that holds them all."""
+    results = cluster_results(node.attrs["body"])
+    if len(results) == 1:
+        return [out]
+    size = results[0].type.size
+    parts = [out[i * size : (i + 1) * size] for i in range(len(results))]
+    return [part.reshape(x.shape) for part, x in zip(parts, results, strict=True)]
 
 
 def scratch(nbytes: int) -> Array:

@@ -22,12 +22,13 @@ from needle_ir.ir.node import (
     Trait,
     constant_node,
     input_node,
+    refill,
 )
 from needle_ir.ir.operators import Operators
 from needle_ir.ir.origin import Origin, capture_origin, inherit_origin, scope
 from needle_ir.ir.parser import parse
 from needle_ir.ir.passes import Instrument, Pass, RewriteInstrument
-from needle_ir.ir.plan import ALIGNMENT, Place, Plan, Slot, Step, aligned
+from needle_ir.ir.plan import ALIGNMENT, HandedBack, Place, Plan, Slot, Step, aligned
 from needle_ir.ir.printer import print_attr, print_graph, statement, value_names
 from needle_ir.ir.registry import register_library, register_op
 from needle_ir.ir.representation import Representable
@@ -48,6 +49,7 @@ __all__ = [
     "DType",
     "DTypeError",
     "Graph",
+    "HandedBack",
     "Instrument",
     "Node",
     "Op",
@@ -83,6 +85,7 @@ __all__ = [
     "parse",
     "print_attr",
     "print_graph",
+    "refill",
     "register_library",
     "register_op",
     "scope",

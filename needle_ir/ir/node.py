@@ -1,6 +1,7 @@
 """Ops and nodes: the two things a graph is made of."""
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
@@ -185,6 +186,11 @@ def input_node(
 ) -> Node:
     """A leaf whose array is given when the graph runs. `name` is what the text form calls it."""
     return Node(INPUT, (), _name_attrs(name), type, origin, value)
+
+
+def refill(leaves: Iterable[Node], values: Iterable[Array | None]) -> None:
+    """Give each leaf another array, or None. It must be a leaf that nobody reads."""
+    deque(map(_set_value, leaves, values), maxlen=0)
 
 
 def constant_node(value: Array, origin: Origin | None = None) -> Node:

@@ -25,6 +25,7 @@ class Place(Enum):
     ARENA = "arena"  # at an offset of the arena, which is one buffer reused by every run
     OUTPUT = "output"  # allocated in every run and handed to the caller
     VIEW = "view"  # another look at its first operand's array
+    HANDED_BACK = "handed back"  # inputs packed: see `HandedBack`
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,21 @@ class Step:
     output: int
 
 
+@dataclass(frozen=True, slots=True)
+class HandedBack:
+    """A pack of inputs that may come back as an earlier run handed them out: side by side.
+
+    A training step packs the parameters that it has unpacked in the step before. `packed` is the
+    slot of the pack, `whole` that of the allocated array which the slots `parts` are views of, and
+    these have the types of what is packed. Where the inputs are what an earlier run put there,
+    the memory that they lie in is the packed array; otherwise it is allocated.
+    """
+
+    packed: int
+    whole: int
+    parts: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Plan(Representable):
     """What the runtime runs: steps in order over slots, and one arena of `arena_bytes`.
@@ -72,6 +88,7 @@ class Plan(Representable):
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     arena_bytes: int
+    handed_back: tuple[HandedBack, ...] = ()
 
     @cached_property
     def naive_bytes(self) -> int:

@@ -4,6 +4,7 @@ from typing import Any
 
 from needle_ir.ir import CONSTANT, INPUT, Graph, Node, Op, OpError, TensorType, Trait
 from needle_ir.ops.build import apply
+from needle_ir.ops.packing import PACK
 
 
 def _fused_type(*xs: TensorType, body: Graph) -> TensorType:
@@ -12,15 +13,25 @@ def _fused_type(*xs: TensorType, body: Graph) -> TensorType:
         raise OpError(f"its body takes ({', '.join(map(str, types))})")
     if len(body.outputs) != 1 or body.effects:
         raise OpError("its body has one output and no effects")
-    result = body.outputs[0].type
+    results = cluster_results(body)
+    result = results[0].type
     for node in body.nodes:
-        if node.op in (INPUT, CONSTANT):
+        if node.op in (INPUT, CONSTANT) or node.op is PACK is body.outputs[0].op:
             continue
         if not node.op.has(Trait.ELEMENTWISE) or node.op.decompose is not None:
             raise OpError(f"its body holds {node.op.name}, which is no elementwise primitive")
         if node.shape != result.shape:
             raise OpError(f"its body computes {node.type} on the way to {result}")
-    return result
+    computed = {x for x in results if x.op not in (INPUT, CONSTANT) and x.type == result}
+    if len(computed) < len(results):
+        raise OpError("its body packs one value twice, an operand, or values of several types")
+    return body.outputs[0].type
+
+
+def cluster_results(body: Graph) -> tuple[Node, ...]:
+    """What a cluster computes: its body's output, or what that packs."""
+    (output,) = body.outputs
+    return output.inputs if output.op is PACK else (output,)
 
 
 def _opened(*inputs: Node, body: Graph) -> Node:
@@ -31,8 +42,8 @@ def _opened(*inputs: Node, body: Graph) -> Node:
     return new[body.outputs[0]]
 
 
-# `body` is a graph of elementwise primitives that all have the shape of its one output. The op is
-# its own definition, as a composite is, and has a kernel.
+# `body` is a graph of elementwise primitives that all have one shape. Its output is one of them, or
+# several of one type, packed. The op is its own definition, as a composite is, and has a kernel.
 FUSED = Op(name="fused", infer=_fused_type, decompose=_opened)
 
 

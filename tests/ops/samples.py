@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from needle_ir import ops
 from tests.ops.exponential_samples import EXPONENTIALS
 from tests.ops.sample import (
     Array,
@@ -297,6 +298,12 @@ CLUSTERS = [
         (np.arange(6).reshape(2, 3), np.arange(3) - 1),
         lambda x, y, body: x * y + x,
         {"body": body(lambda x, y: x * y + x, (2, 3), (3,))},
+    ),
+    Sample(
+        "fused",
+        (np.arange(6).reshape(2, 3), np.arange(3) - 1),
+        lambda x, y, body: np.concatenate([x * y, x * y + x], None),
+        {"body": body(lambda x, y: (lambda z: ops.pack(z, z + x))(x * y), (2, 3), (3,))},
     ),
 ]
 

@@ -65,7 +65,7 @@ def _places(plan: Plan) -> list[str]:
                 found.append(f"slot {number} is not aligned")
         if slot.inside is not None and not _is_part(plan, number, slot.inside):
             found.append(f"slot {number} is not where slot {slot.inside} packs it")
-    return [*found, *_handed_out(plan)]
+    return [*found, *_handed_out(plan), *_handed_back(plan)]
 
 
 def _is_part(plan: Plan, number: int, whole: int) -> bool:
@@ -94,12 +94,33 @@ def _handed_out(plan: Plan) -> list[str]:
             start = slot.node.attrs["start"] * slot.node.dtype.itemsize
         elif slot.inside is not None:
             memory, start = slot.inside, slot.offset or 0
-        if plan.slots[memory].place in (Place.ARENA, Place.VIEW):
+        if plan.slots[memory].place in (Place.ARENA, Place.VIEW, Place.HANDED_BACK):
             found.append(f"output {number} would be overwritten by the next run")
         for other, first, last in taken.setdefault(memory, []):
             if start < last and first < start + slot.nbytes:
                 found.append(f"outputs {other} and {number} share memory")
         taken[memory].append((number, start, start + slot.nbytes))
+    return found
+
+
+def _handed_back(plan: Plan) -> list[str]:
+    """A pack that is looked for has parts to be found: of the types of its operands, in a row."""
+    found = []
+    steps = {step.output: step for step in plan.steps}
+    looked_for = [i for i, slot in enumerate(plan.slots) if slot.place is Place.HANDED_BACK]
+    if sorted(looked_for) != sorted(back.packed for back in plan.handed_back):
+        found.append("a slot is handed back, and nothing says by whom; or the other way around")
+    for back in plan.handed_back:
+        pack, parts = steps[back.packed], [steps[i] for i in back.parts]
+        if any(plan.slots[i].place is not Place.INPUT for i in pack.inputs):
+            found.append(f"slot {back.packed} packs what no caller gave")
+        if [x.type for x in pack.node.inputs] != [x.node.type for x in parts]:
+            found.append(f"slot {back.packed} packs other types than are handed out")
+        position = parts[0].node.attrs["start"]
+        for step in parts:
+            if step.inputs != (back.whole,) or step.node.attrs["start"] != position:
+                found.append(f"slot {step.output} is not the next part of slot {back.whole}")
+            position += step.node.type.size
     return found
 
 

@@ -61,7 +61,40 @@ CASES: dict[str, tuple[Callable[[Node, Node], list[Node]], list[str]]] = {
     ),
     "an output half-way": (
         lambda x, y: (lambda e: [e, -ops.tanh(e)])(ops.exp(x)),
+        ["exp_tanh_negative"],
+    ),
+    "an output half-way that is read elsewhere": (
+        lambda x, y: (lambda e: [e, -ops.tanh(e), ops.sum(e)])(ops.exp(x)),
         ["tanh_negative"],
+    ),
+    "an output half-way in another dtype": (
+        lambda x, y: (lambda e: [e, ops.where(e, -x, 0)])(ops.logical_not(x > 0.0)),
+        ["greater_logical_not", "negative_where"],
+    ),
+    "outputs with a value in common": (
+        lambda x, y: (lambda e: [ops.tanh(e), ops.sqrt(e) + y])(ops.exp(x)),
+        ["exp_tanh_sqrt_add"],
+    ),
+    "outputs with an operand in common": (
+        lambda x, y: [ops.tanh(ops.exp(x)), ops.sqrt(x) + y],
+        ["exp_tanh", "sqrt_add"],
+    ),
+    "an output of outputs": (
+        lambda x, y: (lambda e: [e, (t := ops.tanh(e)), t * e])(ops.exp(x)),
+        ["exp_tanh_multiply"],
+    ),
+    "outputs unpacked": (
+        lambda x, y: (lambda e: [ops.unpack(e, 0, (2,)), ops.unpack(e, 2, (4,)), ops.tanh(e)])(
+            ops.exp(x)
+        ),
+        ["exp_tanh"],
+    ),
+    # What is unpacked is read again: the cluster would have to wait for itself.
+    "outputs unpacked that come back": (
+        lambda x, y: (lambda e: [ops.unpack(e, 0, (6,)), e * ops.sum(ops.unpack(e, 0, (6,)))])(
+            ops.exp(x)
+        ),
+        [],
     ),
     "a reduction between": (
         lambda x, y: [ops.exp(-x) / ops.sum(ops.exp(-x), 1, keepdims=True)],
@@ -138,6 +171,11 @@ BROKEN: dict[str, Callable[[Node], Graph]] = {
     "two outputs": lambda x: Graph([x], [-x, ops.exp(x)]),
     "a reduction": lambda x: Graph([x], [ops.sum(x, 0, keepdims=True) * x]),
     "a composite": lambda x: Graph([x], [ops.sgd_update(x, x, x)]),
+    "a result twice": lambda x: (lambda e: Graph([x], [ops.pack(e, e)]))(-x),
+    "an operand packed": lambda x: Graph([x], [ops.pack(-x, x)]),
+    "an operand": lambda x: Graph([x], [x]),
+    "results of several shapes": lambda x: Graph([x], [ops.pack(-x, -ops.as_constant([1.0]))]),
+    "a pack on the way": lambda x: Graph([x], [-ops.pack(-x, ops.exp(x))]),
     "another shape on the way": lambda x: Graph([x], [-x + constant_node(np.ones((2, 4), "f4"))]),
 }
 
@@ -194,6 +232,62 @@ def test_an_operand_that_is_a_transposed_view_is_cut_by_rows() -> None:
     run = Executor(make_plan(fused))
     assert "for " in run.source
     np.testing.assert_array_equal(run([array])[0], interpret(graph, [array])[0])
+
+
+def _updates(x: Node, y: Node, z: Node) -> list[Node]:
+    """Two moments and a parameter, of which the last one is handed out in parts."""
+    u = x * 0.9 + z * 0.1
+    v = y * 0.99 + z * z * 0.01
+    p = z - u / (ops.sqrt(v) + 1e-3)
+    size = p.shape[0] // 3
+    return [u, v, *ops.unpack_all(p, [(size,), (2, size)])]
+
+
+@pytest.mark.parametrize("size", [12, 3 * 40_000])
+def test_moments_and_parameters_are_computed_in_one_loop(size: int) -> None:
+    xs = [arg(name, size) for name in "xyz"]
+    before = Graph(xs, _updates(*xs))
+    graph = FUSE.run(before)
+    verify(graph)
+    (cluster,) = [node for node in graph.nodes if node.op is FUSED]
+    assert cluster.shape == (3 * size,)
+    assert [x.attrs["start"] for x in graph.outputs] == [0, size, 2 * size, 2 * size + size // 3]
+    plan = make_plan(graph)
+    assert problems(plan) == []
+    assert plan.arena_bytes == 0
+    run = Executor(plan)
+    assert ("for " in run.source) == (size > 12)
+    generator = np.random.default_rng(0)
+    arrays = [generator.random(size, np.float32) for _ in xs]
+    run([-a for a in arrays])
+    interpreted = interpret(graph, arrays)
+    for a, b, c in zip(run(arrays), interpret(before, arrays), interpreted, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(c, b)
+
+
+def test_results_of_rank_two_that_an_operation_needs_at_once() -> None:
+    """Packed, they are in one array; there the graph sums them up."""
+    x = arg("x", 300, 400)
+    e = ops.exp(x)
+    inner = Graph([x], [ops.pack(e, -e * 2.0)])
+    graph = Graph([x], [ops.sum(ops.fused(x, body=inner))])
+    plan = make_plan(graph)
+    assert problems(plan) == []
+    array = np.random.default_rng(0).random((300, 400), np.float32)
+    run = Executor(plan)
+    assert "for " in run.source
+    e = np.exp(array)
+    np.testing.assert_allclose(run([array])[0], e.sum() - 2 * e.sum(), rtol=1e-4)
+
+
+def test_a_long_chain_of_outputs_is_no_cluster() -> None:
+    x = arg("x", 2)
+    outputs = [x]
+    for _ in range(20_000):
+        outputs.append(ops.tanh(outputs[-1] * 0.5))
+    graph = FUSE.run(Graph([x], outputs[1:]))
+    assert len(clusters(graph)) == 20_000
 
 
 def test_a_training_step() -> None:

@@ -234,7 +234,7 @@ def last_of(plan: Plan, op_name: str) -> int:
 def test_the_sound_plan_has_no_problem() -> None:
     plan = sound()
     assert problems(plan) == []
-    assert {slot.place for slot in plan.slots} == set(Place)
+    assert {slot.place for slot in plan.slots} == set(Place) - {Place.HANDED_BACK}
     assert len(arena(plan)) > 6
 
 
@@ -441,7 +441,7 @@ def test_a_part_is_packed_in_place_once() -> None:
 def test_what_outputs_share_out_is_allocated_once() -> None:
     plan = _packed(PACKED["shared out"][0])
     assert [plan.slots[i].place for i in plan.outputs] == [Place.VIEW, Place.VIEW]
-    assert Executor(plan).source.count("empty(") == 1
+    assert Executor(plan).source.count("new") == 2  # bound once and called once
     for case in ("shared out in part", "shared out twice"):
         plan = _packed(PACKED[case][0])
         assert [plan.slots[i].place for i in plan.outputs] == [Place.OUTPUT, Place.OUTPUT]
@@ -490,3 +490,67 @@ def test_a_planted_fault_in_packing_is_found(
     plan = _packed(PACKED[case][0])
     part, whole = last_of(plan, "tanh"), last_of(plan, "pack")
     assert any(message in problem for problem in problems(fault(plan, part, whole)))
+
+
+# Handed back --------------------------------------------------------------------------------------
+
+
+def _parameters(count: int = 3, more: bool = False) -> Plan:
+    """Parameters (6,) that are packed, updated, and handed out again."""
+    params = [arg(f"p{i}", 6) for i in range(count)]
+    new = ops.pack(*params) * 2.0
+    outputs = ops.unpack_all(new, [(6,)] * count)
+    return make_plan(Graph(params, [*outputs, *([ops.sum(new)] if more else [])]))
+
+
+def test_parameters_that_come_back_need_no_arena() -> None:
+    for plan in (_parameters(), _parameters(more=True)):
+        assert problems(plan) == []
+        (back,) = plan.handed_back
+        assert plan.slots[back.packed].place is Place.HANDED_BACK
+        assert [plan.slots[i].node for i in back.parts] == list(plan.graph.outputs[:3])
+        assert plan.arena_bytes == 0
+
+
+def test_what_is_not_handed_out_in_a_row_is_packed() -> None:
+    params = [arg("a", 6), arg("b", 2, 3)]
+    new = ops.pack(*params) * 2.0
+    shapes: list[tuple[int, ...]] = [(6,), (2, 3)]
+    for outputs in (
+        ops.unpack_all(new, shapes[::-1]),  # the other way around
+        ops.unpack_all(new, shapes)[:1],  # not all of them
+        [new],
+    ):
+        plan = make_plan(Graph(params, outputs))
+        assert problems(plan) == []
+        assert plan.handed_back == ()
+
+
+HANDED_BACK_FAULTS: dict[str, tuple[Callable[[Plan], Plan], str]] = {
+    "parts in another order": (
+        lambda p: replace(
+            p, handed_back=(replace(p.handed_back[0], parts=p.handed_back[0].parts[::-1]),)
+        ),
+        "is not the next part",
+    ),
+    "not all parts": (
+        lambda p: replace(
+            p, handed_back=(replace(p.handed_back[0], parts=p.handed_back[0].parts[:2]),)
+        ),
+        "packs other types",
+    ),
+    "nobody hands it back": (lambda p: replace(p, handed_back=()), "nothing says by whom"),
+    "handed out again": (
+        lambda p: replace(p, outputs=(*p.outputs, p.handed_back[0].packed)),
+        "would be overwritten",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"), HANDED_BACK_FAULTS.values(), ids=list(HANDED_BACK_FAULTS)
+)
+def test_a_planted_fault_in_what_is_handed_back_is_found(
+    fault: Callable[[Plan], Plan], message: str
+) -> None:
+    assert any(message in problem for problem in problems(fault(_parameters())))

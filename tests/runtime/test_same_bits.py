@@ -1,0 +1,95 @@
+"""The same bits from run to run; and where NumPy's matrix products have no part in it, whatever the
+number of threads that BLAS uses.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+# Both are large enough for OpenBLAS to use several threads, and for clusters to run in tiles.
+TRAIN = """
+import hashlib
+import numpy as np
+import needle_ir as ndl
+from needle_ir import nn
+
+ndl.manual_seed(0)
+model = nn.Sequential(
+    nn.Linear(300, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Dropout(0.1),
+    nn.Linear(512, 256), nn.LayerNorm1d(256), nn.ReLU(), nn.Linear(256, 10),
+)
+opt = ndl.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-2)
+
+@ndl.jit
+def step(x, y):
+    opt.reset_grad()
+    loss = nn.SoftmaxLoss()(model(x), y)
+    loss.backward()
+    opt.step()
+    return loss
+
+generator = np.random.default_rng(0)
+bits = hashlib.sha256()
+for _ in range(4):
+    x = generator.random((600, 300), np.float32)
+    bits.update(step(x, generator.integers(0, 10, 600)).numpy().tobytes())
+for tensor in [*model.parameters(), *opt.u, *opt.v]:
+    bits.update(tensor.numpy().tobytes())
+print(bits.hexdigest())
+"""
+
+# What the runtime itself computes in a training step: sums, of which some go through BLAS as a row
+# of ones times a matrix, row-wise functions, fused loops, an optimizer's update.
+WITHOUT_PRODUCTS = """
+import hashlib
+import numpy as np
+import needle_ir as ndl
+from needle_ir import nn
+
+generator = np.random.default_rng(0)
+norm, rows = nn.BatchNorm1d(300), nn.LayerNorm1d(300)
+scale = nn.Parameter(generator.random((700, 300), np.float32))
+opt = ndl.optim.Adam([*norm.parameters(), *rows.parameters(), scale], lr=1e-3, weight_decay=1e-2)
+
+@ndl.jit
+def step(x, y):
+    opt.reset_grad()
+    loss = nn.SoftmaxLoss()(rows(ndl.relu(norm(x * scale))), y)
+    loss.backward()
+    opt.step()
+    return loss
+
+bits = hashlib.sha256()
+for _ in range(4):
+    x = generator.random((700, 300), np.float32)
+    bits.update(step(x, generator.integers(0, 300, 700)).numpy().tobytes())
+for tensor in [*opt.params, *opt.u, *opt.v]:
+    bits.update(tensor.numpy().tobytes())
+print(bits.hexdigest())
+"""
+
+
+def digest(program: str, threads: int) -> str:
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = {**os.environ, **dict.fromkeys(names, str(threads))}
+    child = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    return child.stdout.strip()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_training_run_gives_the_same_bits_again(threads: int) -> None:
+    result = digest(TRAIN, threads)
+    assert len(result) == len(hashlib.sha256().hexdigest())
+    assert result == digest(TRAIN, threads)
+
+
+def test_what_is_computed_without_products_depends_on_no_threads() -> None:
+    """OpenBLAS adds up the terms of a matrix product in another order with one thread than with
+    several: there `a @ b` in NumPy differs as well.
+    """
+    assert digest(WITHOUT_PRODUCTS, 1) == digest(WITHOUT_PRODUCTS, 2)
