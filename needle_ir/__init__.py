@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from needle_ir.explanation import Explanation, explain
     from needle_ir.nans import debug_nans
     from needle_ir.profiler import Profile, profile
+    from needle_ir.reporting import Report, report
 
 __version__ = "0.1.0"
 
@@ -60,9 +61,11 @@ Graph.REPRESENTATIONS["image/svg+xml"] = graph_svg
 _ON_FIRST_USE = {
     "Explanation": "explanation",
     "Profile": "profiler",
+    "Report": "reporting",
     "debug_nans": "nans",
     "explain": "explanation",
     "profile": "profiler",
+    "report": "reporting",
 }
 _FOLDERS = ("data", "passes", "runtime", "viz")
 
@@ -86,6 +89,7 @@ __all__ = [
     "OpError",
     "Profile",
     "RecompileWarning",
+    "Report",
     "ShapeError",
     "Tensor",
     "TracedValueError",
@@ -129,6 +133,7 @@ __all__ = [
     "profile",
     "record_passes",
     "relu",
+    "report",
     "runtime",
     "sigmoid",
     "softmax",

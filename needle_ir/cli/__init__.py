@@ -7,7 +7,7 @@ from importlib import import_module
 
 # In the order of `--help`. A module has `add_arguments(parser)`, `run(args) -> exit status` and a
 # docstring: its first line is the summary, the rest the description, with an example.
-COMMANDS: tuple[str, ...] = ("explain",)
+COMMANDS: tuple[str, ...] = ("explain", "report")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

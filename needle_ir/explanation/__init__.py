@@ -119,7 +119,7 @@ def explain(
     a compiled one are explained with their own pipeline, if `pipeline` is None.
     """
     if pipeline is None:
-        pipeline = _own_pipeline(fn_or_graph)
+        pipeline = own_pipeline(fn_or_graph)
     if isinstance(fn_or_graph, Graph | Compiled):
         if args or kwargs:
             raise TypeError("explain(graph) takes no example arguments: a graph has types")
@@ -133,6 +133,7 @@ def explain(
     return Explanation(stages, planning, format_pipeline(passes))
 
 
-def _own_pipeline(fn: Any) -> Pipeline | None:
+def own_pipeline(fn: Any) -> Pipeline | None:
+    """The pipeline that a jitted or a compiled function was given; None where it was none."""
     function = fn.__func__ if isinstance(fn, MethodType) else fn
     return function.pipeline if isinstance(function, JitFunction | Compiled) else None

@@ -1,7 +1,7 @@
 """The text form of a graph."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ def value_names(graph: Graph) -> dict[Node, str]:
     return names
 
 
-def statement(node: Node, names: dict[Node, str], max_constant: int = 8) -> str:
+def statement(node: Node, names: Mapping[Node, str], max_constant: int = 8) -> str:
     """One node as the text form has it: `%1 = exp(%0) : f32[4]`."""
     attrs = ", ".join(f"{k}={print_attr(v, max_constant)}" for k, v in node.attrs.items())
     operands = ", ".join(names[operand] for operand in node.inputs)
