@@ -26,6 +26,7 @@ def lineage(stage: Stage) -> dict[str, list[str]]:
     gone_alike = _by_looks(stage.hunks)
     found: dict[str, dict[str, None]] = defaultdict(dict)
     names_before = set(transition.before.values())
+    was = {name: node.op for node, name in transition.before.items()}
     for hunk in stage.hunks:
         gone = [line for line in hunk.lines if line.kind is Kind.REMOVED]
         for line in hunk.lines:
@@ -35,20 +36,23 @@ def lineage(stage: Stage) -> dict[str, list[str]]:
                     found[now][now] = None
                 found[now][line.name] = None
             elif line.kind is Kind.ADDED:
-                sources = [line.name] if line.name in names_before else []
-                sources += _inside(line.node, gone_alike)
+                sources = _inside(line.node, gone_alike)
+                if was.get(line.name) is line.node.op:
+                    sources.append(line.name)
+                elif not sources and hunk.rules:
+                    sources = _of_rewrite(line, gone)
                 if not sources:
-                    sources = _of_rewrite(line, gone) if hunk.rules else []
-                if not sources:
-                    sources = same_place.get(_place(line.origin), [])
+                    kept = [line.name] if line.name in names_before else []
+                    sources = kept or same_place.get(_place(line.origin), [])
                 found[line.name] |= dict.fromkeys(sources[:_MOST])
     return {name: [*sources] for name, sources in found.items() if [*sources] != [name]}
 
 
 def _of_rewrite(line: Line, gone: list[Line]) -> list[str]:
-    """What a rewrite took away: of several that ran into each other, what was recorded here."""
-    here = [x.name for x in gone if _place(x.origin) == _place(line.origin)]
-    return here or [x.name for x in gone]
+    """What a rewrite took away; of many that ran into each other, what this line recorded."""
+    if len(gone) > _MOST:
+        gone = [x for x in gone if _line(x.origin) == _line(line.origin)] or gone
+    return [x.name for x in gone]
 
 
 def _inside(node: Node, gone: dict[Hashable, list[str]]) -> list[str]:
@@ -78,6 +82,10 @@ def _by_place(transition: Transition) -> dict[Hashable, list[str]]:
 
 def _looks(node: Node) -> Hashable:
     return (node.op, node.attrs.key, node.type, _place(node.origin))
+
+
+def _line(origin: Origin | None) -> Hashable:
+    return None if origin is None else (id(origin.code), origin.line, origin.module)
 
 
 def _place(origin: Origin | None) -> Hashable:

@@ -1,12 +1,13 @@
 """The stages of a pipeline as plain data: costs, rewrites, diffs, and who comes from whom."""
 
 from collections import defaultdict, deque
+from collections.abc import Hashable
 from typing import Any
 
 from needle_ir.explanation import Stage
 from needle_ir.explanation.changes import Hunk, Kind, Line
-from needle_ir.explanation.naming import literal
-from needle_ir.ir import Graph, Node
+from needle_ir.explanation.naming import Names
+from needle_ir.ir import Node
 from needle_ir.reporting.lineage import lineage
 from needle_ir.reporting.sources import Sources
 from needle_ir.reporting.values import Values
@@ -50,20 +51,20 @@ def drawn_change(stage: Stage) -> Change:
     """
     assert stage.before is not None
     assert stage.transition is not None
-    now: dict[str, deque[Node]] = defaultdict(deque)
+    # Equal constants share a name, which is their number: so there may be several nodes of a key.
+    now: dict[Hashable, deque[Node]] = defaultdict(deque)
     for node in stage.graph.nodes:
-        now[stage.transition.after[node]].append(node)
+        now[_identity(node, stage.transition.after)].append(node)
     known: dict[Node, Node] = {}
     for old in stage.before.nodes:
-        found = now.get(stage.transition.before[old])
-        # Equal constants share a name, which is their number.
-        if found and (literal(old) is not None or _does_the_same(old, found[0])):
+        found = now.get(_identity(old, stage.transition.before))
+        if found:
             known[old] = found.popleft()
     return Change(stage.before, stage.graph, known)
 
 
-def _does_the_same(old: Node, new: Node) -> bool:
-    return old is new or (old.op is new.op and old.attrs == new.attrs and old.type == new.type)
+def _identity(node: Node, names: Names) -> Hashable:
+    return (names[node], node.op, node.attrs.key, node.type)
 
 
 def _hunk(hunk: Hunk, stage: Stage, values: Values, sources: Sources) -> dict[str, Any]:
@@ -88,8 +89,3 @@ def _line(line: Line, stage: Stage, values: Values) -> list[Any]:
 def is_changed(stage: Stage) -> bool:
     """Whether there is a picture of a stage: of the first one, and of what changed something."""
     return stage.before is not stage.graph
-
-
-def graph_name(graph: Graph) -> str:
-    """How the page calls a graph."""
-    return f"@{graph.name}"

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from needle_ir.explanation.naming import literal
-from needle_ir.ir import INPUT, Cost, Graph, Node, node_costs, print_attr, print_graph
+from needle_ir.ir import CONSTANT, INPUT, Cost, Graph, Node, node_costs, print_attr, print_graph
 from needle_ir.reporting.sources import Sources
 from needle_ir.viz import LOOKS, Kind, kind_of
+from needle_ir.viz.style import heaviest
 
 KINDS = list(Kind)
 
@@ -44,7 +45,7 @@ class Values:
                     self._sources.add(node.origin),
                     cost.flops,
                     cost.bytes_moved,
-                    KINDS.index(kind_of(node.op)),
+                    KINDS.index(_kind(node)),
                 ]
             )
         return self._numbers[key]
@@ -53,6 +54,13 @@ class Values:
 def kinds() -> list[list[str]]:
     """The kinds of ops: word, fill, border."""
     return [[kind.value, LOOKS[kind].fill, LOOKS[kind].border] for kind in KINDS]
+
+
+def _kind(node: Node) -> Kind:
+    """The kind of a node; that of what is in it where it stands for a graph."""
+    bodies = [value for value in node.attrs.values() if isinstance(value, Graph)]
+    ops = [x.op for body in bodies for x in body.nodes if x.op not in (INPUT, CONSTANT)]
+    return heaviest(map(kind_of, ops)) if ops else kind_of(node.op)
 
 
 def _text(value: Any) -> str:

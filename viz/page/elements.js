@@ -49,8 +49,24 @@ function bothColours(hex) {
   return twins.get(hex);
 }
 
-// OKLab, after Björn Ottosson, "A perceptual color space for image processing" (2020).
+/** The pair for a bar: stronger than that for a box, which has words on it and a border. */
+function barColours(hex) {
+  const [lightness, a, b] = oklab(hex);
+  const lab = (l, chroma) => `oklab(${l.toFixed(3)} ${(a * chroma).toFixed(4)} ${(b * chroma).toFixed(4)})`;
+  return `light-dark(${lab(lightness - 0.06, 1.5)},${lab(0.46, 1.3)})`;
+}
+
 function darkTwin(hex) {
+  const [lightness, a, b] = oklab(hex);
+  // Pale fills become dark and greyer ones; lines and words in a strong colour become lighter.
+  const isFill = lightness > 0.8;
+  const turned = 1.14 - 0.9 * lightness;
+  const [x, y] = [a, b].map((c) => (c * (isFill ? 0.8 : 1)).toFixed(4));
+  return `oklab(${(isFill ? turned : Math.min(Math.max(turned, 0.7), 0.92)).toFixed(3)} ${x} ${y})`;
+}
+
+/** After Björn Ottosson, "A perceptual color space for image processing" (2020). */
+function oklab(hex) {
   const linear = [1, 3, 5].map((i) => {
     const c = parseInt(hex.slice(i, i + 2), 16) / 255;
     return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
@@ -60,12 +76,9 @@ function darkTwin(hex) {
     [0.2119034982, 0.6806995451, 0.1073969566],
     [0.0883024619, 0.2817188376, 0.6299787005],
   ].map((row) => Math.cbrt(row[0] * linear[0] + row[1] * linear[1] + row[2] * linear[2]));
-  const lightness = 0.2104542553 * l + 0.793617785 * m - 0.0040720468 * s;
-  const a = 1.9779984951 * l - 2.428592205 * m + 0.4505937099 * s;
-  const b = 0.0259040371 * l + 0.7827717662 * m - 0.808675766 * s;
-  // Pale fills become dark and greyer ones; lines and words in a strong colour become lighter.
-  const isFill = lightness > 0.8;
-  const turned = Math.min(isFill ? 1.14 - 0.9 * lightness : Math.max(1.14 - 0.9 * lightness, 0.7), 0.92);
-  const [x, y] = [a, b].map((c) => (c * (isFill ? 0.8 : 1)).toFixed(4));
-  return `oklab(${turned.toFixed(3)} ${x} ${y})`;
+  return [
+    0.2104542553 * l + 0.793617785 * m - 0.0040720468 * s,
+    1.9779984951 * l - 2.428592205 * m + 0.4505937099 * s,
+    0.0259040371 * l + 0.7827717662 * m - 0.808675766 * s,
+  ];
 }

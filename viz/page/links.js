@@ -3,7 +3,7 @@
 const NAME = /%[\w.]+/g;
 
 /** A value's name as a link to it. */
-function valueLink(name, stop = here.pass, label = name) {
+function valueLink(name, stop = stopInView()) {
   return el("button", {
     className: "link",
     "data-value": name,
@@ -11,11 +11,11 @@ function valueLink(name, stop = here.pass, label = name) {
       event.stopPropagation();
       goToValue(name, stop);
     },
-  }, label);
+  }, name);
 }
 
 /** Text in which names of values are links. */
-function linked(text, stop = here.pass) {
+function linked(text, stop = stopInView()) {
   const parts = [];
   let end = 0;
   for (const match of text.matchAll(NAME)) {

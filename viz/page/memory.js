@@ -9,8 +9,7 @@ const aliveAt = (step) => arenaSlots().filter((x) => x[3] <= step && step <= x[4
 const memoryStep = () => here.step ?? core.plan.peak_step;
 
 onPlace(["view", "step", "node"], function showMemory() {
-  if (here.view !== "memory") return;
-  drawMemory();
+  if (here.view === "memory") drawMemory();
 });
 
 function drawMemory() {
@@ -60,7 +59,7 @@ const MODULE_COLOURS = [
 ];
 
 /** The colour of a value's bar: a function of its row, and the cells of the legend. */
-function barColours(rows) {
+function colouringOf(rows) {
   if (colouring === "kind") {
     const used = [...new Set(rows.map((row) => row.kind))].sort((a, b) => a - b);
     return [(row) => core.kinds[row.kind][1], used.map((kind) => core.kinds[kind].slice(0, 2))];
@@ -94,7 +93,7 @@ function memoryChart() {
       words(x(0) - 6, y(tick) + 4, bytesText(tick), "end"));
   }
   const rows = slots.map((slot) => values.get(slot[0]));
-  const [colour, cells] = barColours(rows);
+  const [colour, cells] = colouringOf(rows);
   slots.forEach((slot, i) => {
     const [name, , nbytes, start, end, offset] = slot;
     const left = x(start), right = Math.max(x(end + 1), left + 2);
@@ -103,13 +102,13 @@ function memoryChart() {
       class: `bar${name === here.node ? " is-selected" : ""}`, "data-name": name,
       x: left, y: top, width: right - left, height: bottom - top,
     });
-    bar.style.fill = bothColours(colour(rows[i]));
+    bar.style.fill = barColours(colour(rows[i]));
     bar.addEventListener("click", () => go({ node: name, box: null, tab: "value" }));
     bar.addEventListener("pointermove", (event) => showTooltip(event, slotTooltip(slot, rows[i])));
     bar.addEventListener("pointerleave", hideTooltip);
     chart.append(bar);
     const label = `${name} ${rows[i].op}`;
-    if (bottom - top >= 13 && right - left >= 6.2 * label.length) {
+    if (bottom - top >= 13 && right - left >= 7 * label.length) {
       chart.append(words(left + 4, (top + bottom) / 2 + 4, label, "start", "bar-label"));
     }
   });
@@ -132,7 +131,7 @@ function memoryChart() {
   return el("figure", { className: "chart" }, chart,
     el("figcaption", { className: "legend" }, cells.map(([text, fill]) => {
       const cell = el("span", { className: "legend-cell" }, text);
-      cell.style.background = bothColours(fill);
+      cell.style.background = barColours(fill);
       return cell;
     })));
 }

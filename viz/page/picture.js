@@ -150,21 +150,23 @@ function startView() {
   if (view.scale >= READABLE) return;
   const { clientWidth: width } = $("picture");
   view.scale = Math.min(Math.max(width / drawn.width, READABLE), 4 / 3);
-  view.x = (drawn.width - width / view.scale) / 2;
+  const isWide = drawn.width * view.scale > width + 1;
+  view.x = isWide ? -8 : (drawn.width - width / view.scale) / 2;
   view.y = -8;
   applyView();
   const selected = drawn.svg.querySelector(".is-selected");
-  if (selected) return bringIntoView(selected);
-  if (drawn.width * view.scale <= width) return;
-  const marked = Object.keys(drawn.data.marks).map((box) => drawn.groups.get(box)).filter(Boolean);
-  const boxes = marked.length ? marked : [...drawn.groups.values()];
-  const first = boxes.map((g) => [g, g.getBoundingClientRect()]).sort((a, b) => a[1].top - b[1].top);
-  if (first.length) {
-    const frame = $("picture").getBoundingClientRect();
-    const { left, right } = first[0][1];
-    view.x += ((left + right) / 2 - (frame.left + frame.right) / 2) / view.scale;
-    applyView();
-  }
+  const first = selected ?? firstInReading(Object.keys(drawn.data.marks));
+  if (first) bringIntoView(first);
+}
+
+/** Of these boxes the one nearest to the upper left corner. */
+function firstInReading(boxes) {
+  const groups = boxes.map((box) => drawn.groups.get(box)).filter(Boolean);
+  const far = (group) => {
+    const { left, top } = group.getBoundingClientRect();
+    return left + top;
+  };
+  return groups.map((group) => [far(group), group]).sort((a, b) => a[0] - b[0])[0]?.[1];
 }
 
 function bringIntoView(group) {

@@ -63,11 +63,18 @@ onPlace(["view"], function showView() {
   if (here.view === "passes") applyView();
 });
 
-/** Go to a value: at this stop where it is there, else at the nearest one. */
-function goToValue(name, stop = here.pass) {
+/** The stop that is talked of: Memory and Profile are about the plan. */
+const stopInView = () => (here.view === "passes" ? here.pass : planStop());
+
+/** Go to a value: at the stop where it is there, else at the nearest one. */
+function goToValue(name, stop = stopInView()) {
   const there = stopOf(name, stop);
   if (there === null) return;
-  go({ pass: there, node: name, box: null, tab: "value" });
+  const change = { node: name, box: null, tab: "value" };
+  if (here.view === "passes" || there !== planStop()) {
+    Object.assign(change, { view: "passes", pass: there });
+  }
+  go(change);
 }
 
 function goToStop(stop, options) {

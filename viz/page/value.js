@@ -33,7 +33,7 @@ function commonModule(modules) {
 }
 
 function valueDetails(name) {
-  const stop = stopOf(name, here.pass);
+  const stop = stopOf(name, stopInView());
   if (stop === null) return [el("p", {}, `There is no ${name}.`)];
   const stage = stageOf(stop);
   const row = stage.values.get(name);
@@ -44,7 +44,7 @@ function valueDetails(name) {
   const inner = here.box && drawn?.data.texts[here.box];
   return [
     el("h3", {}, swatch(row.kind), ` ${row.name} `, el("span", { className: "op" }, row.op)),
-    stop !== here.pass ? el("p", { className: "faint" }, `It is there ${stopTitle(stop)}.`) : null,
+    stop !== stopInView() ? el("p", { className: "faint" }, `It is there ${stopTitle(stop)}.`) : null,
     inner ? el("pre", { className: "source" }, inner) : null,
     facts([
       ["Type", row.type],
