@@ -20,6 +20,7 @@ _MAX_INPUTS = 4
 _MAX_TOLD = 4
 _MAX_NUMBERS = 3
 _MAX_TOOLTIP_LINES = 24
+_MAX_TOOLTIP_LINE = 400  # dot takes no text of more than 16 kB
 _OPERAND = "·"
 
 
@@ -103,7 +104,7 @@ class Words:
             lines += dict.fromkeys(unit.text for unit in constants)
         if len(lines) > _MAX_TOOLTIP_LINES:
             lines[_MAX_TOOLTIP_LINES:] = [f"… and {len(lines) - _MAX_TOOLTIP_LINES} more"]
-        return "\n".join(lines)
+        return "\n".join(elide(line, _MAX_TOOLTIP_LINE) for line in lines)
 
     def _call(self, i: int, place: Path) -> Line:
         unit = self.scene.unit(i)

@@ -67,9 +67,7 @@ def units_of(
     result = Units([], {}, [])
     _open(graph, _BODIES[level], marks, value_names(graph) if names is None else names, result)
     if change is not None and change.marks:
-        return _with_removed(
-            result, change, value_names(change.before) if names is None else names
-        )
+        return _with_removed(result, change, value_names(change.before) if names is None else names)
     return result
 
 

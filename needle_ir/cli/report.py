@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-p", "--pipeline", help="the passes, such as 'lower, cse, dce'")
     parser.add_argument(
-        "--no-profile", action="store_true", help="do not run the program, and leave the profile out"
+        "--no-profile",
+        action="store_true",
+        help="do not run the program, and leave the profile out",
     )
     parser.add_argument(
         "--timeout",

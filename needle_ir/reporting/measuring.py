@@ -1,8 +1,7 @@
 """A program run a few times with a clock around every kernel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -69,8 +68,13 @@ def profile_data(measured: Measured, names: dict[Node, str]) -> dict[str, Any]:
 
 def _row(row: Row, runs: int) -> list[Any]:
     """Name, calls, seconds, FLOPs and bytes moved, each for one run."""
-    return [row.name, row.calls // runs, row.seconds / runs, row.flops // runs,
-            row.bytes_moved // runs]
+    return [
+        row.name,
+        row.calls // runs,
+        row.seconds / runs,
+        row.flops // runs,
+        row.bytes_moved // runs,
+    ]
 
 
 @contextmanager

@@ -40,9 +40,7 @@ class Drawn:
     notes: tuple[str, ...]
 
 
-def draw_pictures(
-    explanation: Explanation, measured: Measured | None, timeout: float
-) -> Drawn:
+def draw_pictures(explanation: Explanation, measured: Measured | None, timeout: float) -> Drawn:
     """Draw every stage that changed something, and the plan: where in memory its values lie, and
     where its time goes.
     """

@@ -90,7 +90,9 @@ def page_picture(
     boxes = len(drawing.boxes)
     if boxes > MAX_BOXES and level != "module":
         return _picture(drawing, names, None, (f"{boxes} boxes are too many to draw",))
-    bare = replace(drawing, heading=(), legend=())
+    # The page tells more of a box than a tooltip does.
+    untold = tuple(replace(box, tooltip="") for box in drawing.boxes)
+    bare = replace(drawing, heading=(), legend=(), boxes=untold)
     notes: tuple[str, ...] = ()
     if limits.allow(level, boxes):
         try:
