@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-profile",
         action="store_true",
-        help="do not run the program, and leave the profile out",
+        help="do not run the program: no profile",
     )
     parser.add_argument(
         "--timeout",

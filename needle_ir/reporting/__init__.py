@@ -24,7 +24,7 @@ from needle_ir.viz.page import page
 __all__ = ["Report", "report"]
 
 VERSION = 1
-TIMEOUT = 15.0
+TIMEOUT = 20.0
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def test_a_rewrite_has_its_rule_its_line_and_both_sides():
     assert data["files"][file][0].endswith("test_report.py")
     lines = [(sign, data["rows"][i][1]) for sign, i in stable["lines"]]
     assert lines == [(2, "exp"), (2, "sum"), (2, "log"), (1, "logsumexp")]
-    (sign, gone, now), *_ = [x for x in simplified["lines"] if x[0] == 3]
+    (_, gone, now), *_ = [x for x in simplified["lines"] if x[0] == 3]
     assert values_of(data, 0)[gone]["op"] == "multiply"
     assert values_of(data, 0)[now]["op"] == "matmul"
 
