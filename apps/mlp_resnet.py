@@ -109,6 +109,14 @@ def train_step(
     return logits, loss
 
 
+def example_step() -> tuple[nn.Module, ndl.optim.Optimizer, ndl.Tensor, ndl.Tensor]:
+    """What `train_step` takes, on a batch of the embedded digits: for `needle-ir report`."""
+    np.random.seed(0)
+    images, labels = next(iter(DataLoader(MNISTDataset(*digits_files(train=True)), 100)))
+    model = MLPResNet(math.prod(images.shape[1:]))
+    return model, ndl.optim.Adam(model.parameters(), lr=0.001, weight_decay=0.001), images, labels
+
+
 def epoch(
     dataloader: DataLoader,
     model: nn.Module,

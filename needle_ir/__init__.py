@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from needle_ir.failures import replay
     from needle_ir.nans import debug_nans
     from needle_ir.profiler import Profile, profile
+    from needle_ir.reporting import Report, report
 
 __version__ = "0.1.0"
 
@@ -65,11 +66,13 @@ _ON_FIRST_USE = {
     "Bisection": "bisection",
     "Explanation": "explanation",
     "Profile": "profiler",
+    "Report": "reporting",
     "bisect": "bisection",
     "debug_nans": "nans",
     "explain": "explanation",
     "profile": "profiler",
     "replay": "failures",
+    "report": "reporting",
 }
 _FOLDERS = ("data", "passes", "runtime", "viz")
 
@@ -94,6 +97,7 @@ __all__ = [
     "OpError",
     "Profile",
     "RecompileWarning",
+    "Report",
     "ShapeError",
     "Tensor",
     "TracedValueError",
@@ -143,6 +147,7 @@ __all__ = [
     "record_passes",
     "relu",
     "replay",
+    "report",
     "runtime",
     "sigmoid",
     "softmax",

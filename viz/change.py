@@ -1,8 +1,8 @@
 """What a pass changed: the nodes it added, the nodes it removed, the nodes it touched."""
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
@@ -24,15 +24,19 @@ class Change:
     A pass makes a node anew whenever something above it changed. So nodes of both graphs are taken
     for the same where op, attributes, type and origin are: first those that read the same nodes,
     then those that outputs lead to along the same operands, then in topological order.
+
+    Who knows better gives `known`: the nodes of `before` that are still there, each with what it
+    is in `after`.
     """
 
     before: Graph
     after: Graph
+    known: Mapping[Node, Node] | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def kept(self) -> dict[Node, Node]:
         """The nodes of `before` that are still there, each with what it is in `after`."""
-        return _kept(self.before, self.after)
+        return _kept(self.before, self.after) if self.known is None else dict(self.known)
 
     @cached_property
     def added(self) -> frozenset[Node]:

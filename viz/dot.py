@@ -78,9 +78,10 @@ def dot_of(drawing: Drawing) -> "graphviz.Digraph":
     """The DOT text of a drawing."""
     import graphviz
 
+    heading = {"label": _heading(drawing)} if drawing.heading else {}
     dot = graphviz.Digraph(
         _plain(drawing.name),
-        graph_attr=GRAPH_LOOK | (ROWS_LOOK if drawing.rows else {}) | {"label": _heading(drawing)},
+        graph_attr=GRAPH_LOOK | (ROWS_LOOK if drawing.rows else {}) | heading,
         node_attr=NODE_LOOK,
         edge_attr=EDGE_LOOK,
     )

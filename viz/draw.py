@@ -1,7 +1,7 @@
 """From a subject to a drawing: what is in the scene, with its words, its colours and its layout."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from needle_ir.ir import INPUT, Node, Op
@@ -30,11 +30,16 @@ def draw(
     title: str | None = None,
     legend: bool = True,
     max_label: int = 32,
+    names: Mapping[Node, str] | None = None,
 ) -> Drawing:
-    """The drawing of a graph, a plan, a change or a profile: see `to_dot`."""
+    """The drawing of a graph, a plan, a change or a profile: see `to_dot`.
+
+    `names` are those of the values, such as keep through several passes; by default they are
+    numbered.
+    """
     subject = subject_of(drawable)
     shown = subject.level if level is None else check_level(level)
-    scene = scene_of(subject, shown, collapse)
+    scene = scene_of(subject, shown, collapse, names)
     return _Drawer(subject, shown, scene, max_label).drawing(title, legend)
 
 

@@ -85,7 +85,8 @@ class FrameNote(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is to be seen. `heading` has a large first line; `warnings` stand below it.
+    """What is to be seen. `heading` has a large first line, and may be empty; `warnings` stand
+    below it.
 
     `frames` has notes for frames by their paths; the frames themselves follow from the places.
 

@@ -117,7 +117,8 @@ class Words:
         title = elide(unit.node.op.name, self.limit)
         literals = self.scene.literals.get(i)
         if unit.node.op is CONSTANT:
-            return (*sign, name, Span(constant_text(unit.node)))
+            text = constant_text(unit.node)
+            return (*sign, *([] if unit.name == text else [name]), Span(text))
         if not literals:
             return (*sign, name, Span(title))
         spans = [*sign, name, Span(f"{title}(")]

@@ -7,7 +7,7 @@ outputs and nothing else into what they look at, where these are many.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,15 +86,20 @@ class Scene:
         return box in self.groups
 
 
-def scene_of(subject: Subject, level: Level, collapse: Sequence[str] | None = None) -> Scene:
-    """The scene of a subject.
+def scene_of(
+    subject: Subject,
+    level: Level,
+    collapse: Sequence[str] | None = None,
+    names: Mapping[Node, str] | None = None,
+) -> Scene:
+    """The scene of a subject. `names` are those of the values; by default they are numbered.
 
     An edge from phase to phase, and an edge from a unit that many boxes read, starts at a
     stand-in: such edges would run across the whole picture and pull its parts out of their order.
     A box that collapses a module names in words what it would have a stand-in for, and every box
     that reads from many others, or many inputs, names these.
     """
-    units = units_of(subject.graph, level, subject.change)
+    units = units_of(subject.graph, level, subject.change, names)
     if subject.change is None and collapse is None:
         collapse = ()
     grouping = grouping_of(units.all, level, collapse)

@@ -41,7 +41,7 @@ def svg_of(drawing: Drawing) -> str:
         '<?xml version="1.0" encoding="UTF-8"?>',
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}pt" height="{height:.0f}pt" '
         f'viewBox="0 0 {width:.2f} {height:.2f}" font-family="{escape(FONT)}">',
-        f"<title>{_text(drawing.heading[0])}</title>",
+        f"<title>{_text(drawing.heading[0] if drawing.heading else drawing.name)}</title>",
         _rectangle(Area(0, 0, width, height), BACKGROUND, "none", 0, 0),
         f'<g transform="translate({_MARGIN:g} {_MARGIN:g})">',
         *heading,
@@ -58,14 +58,14 @@ def svg_of(drawing: Drawing) -> str:
 
 def _heading(drawing: Drawing) -> tuple[list[str], float, float]:
     """The heading and the legend, with their height and width."""
-    first, *others = drawing.heading
-    lines: list[Line] = [(Span(first, TITLE_SIZE, TEXT, True),), *map(small, others)]
+    lines: list[Line] = [(Span(x, TITLE_SIZE, TEXT, True),) for x in drawing.heading[:1]]
+    lines += map(small, drawing.heading[1:])
     lines += [(Span(line, NODE_SIZE, WARNING, True),) for line in drawing.warnings]
     result, y = [], 0.0
     for line in lines:
         result.append(_words(line, 0, y, "start"))
         y += line_height(line)
-    width = max(map(line_width, lines))
+    width = max(map(line_width, lines), default=0.0)
     if drawing.legend:
         cells, legend_width = _legend(drawing.legend, y + _LEGEND_GAP)
         result += cells
@@ -106,7 +106,8 @@ def _box(box: Box, area: Area) -> str:
         words.append(_words(line, middle, y, "middle"))
         y += line_height(line)
     shape = "" if box.look is None else _shape(area, box.look)
-    return f'<g id="{box.id}"><title>{_text(box.tooltip)}</title>{shape}{"".join(words)}</g>'
+    title = f"<title>{_text(box.tooltip)}</title>"
+    return f'<g class="node" id="{box.id}">{title}{shape}{"".join(words)}</g>'
 
 
 def _shape(area: Area, look: Look) -> str:
@@ -154,7 +155,8 @@ def _arrow(arrow: Arrow, placement: Placement, bends: Sequence[Point], share: fl
     for i, text in enumerate(arrow.lines):
         top = y + (i - len(arrow.lines) / 2) * 1.2 * EDGE_SIZE
         result += _words((Span(text, EDGE_SIZE, FAINT),), x + 3, top, "start")
-    return result
+    ends = _text(f"{arrow.tail}->{arrow.head}")
+    return f'<g class="edge"><title>{ends}</title>{result}</g>'
 
 
 def _downwards(

@@ -53,13 +53,21 @@ class Units(NamedTuple):
     lost: list[tuple[int, int, int]]
 
 
-def units_of(graph: Graph, level: Level, change: Change | None) -> Units:
-    """The units of `graph` at a level. With a change, the nodes that it removed are there too."""
+def units_of(
+    graph: Graph,
+    level: Level,
+    change: Change | None,
+    names: Mapping[Node, str] | None = None,
+) -> Units:
+    """The units of `graph` at a level. With a change, the nodes that it removed are there too.
+
+    `names` are those of the values, of what was removed too; by default they are numbered.
+    """
     marks: Mapping[Node, Mark] = {} if change is None else change.marks
     result = Units([], {}, [])
-    _open(graph, _BODIES[level], marks, result)
+    _open(graph, _BODIES[level], marks, value_names(graph) if names is None else names, result)
     if change is not None and change.marks:
-        return _with_removed(result, change)
+        return _with_removed(result, change, value_names(change.before) if names is None else names)
     return result
 
 
@@ -99,7 +107,7 @@ class _Open:
 
     graph: Graph
     rest: Iterator[tuple[int, Node]]
-    names: dict[Node, str]
+    names: Mapping[Node, str]
     units: dict[Node, int]
     prefix: str
     opened: tuple[str, ...]
@@ -108,8 +116,13 @@ class _Open:
     mark: Mark | None = field(default=None)
 
 
-def _open(graph: Graph, body: Body, marks: Mapping[Node, Mark], result: Units) -> None:
-    names = value_names(graph)
+def _open(
+    graph: Graph,
+    body: Body,
+    marks: Mapping[Node, Mark],
+    names: Mapping[Node, str],
+    result: Units,
+) -> None:
     stack = [_Open(graph, iter(enumerate(graph.nodes)), names, result.of, "n", ())]
     while stack:
         top = stack[-1]
@@ -155,7 +168,7 @@ def _unit(id: str, node: Node, top: _Open, mark: Mark | None) -> Unit:
     )
 
 
-def _text(node: Node, names: dict[Node, str]) -> str:
+def _text(node: Node, names: Mapping[Node, str]) -> str:
     """A node as the text form has it, in one line, with the user's line."""
     if node.op is INPUT:
         text = f"{names[node]} : {node.type}"
@@ -167,9 +180,8 @@ def _text(node: Node, names: dict[Node, str]) -> str:
     return text if node.origin is None else f"{text}  # {node.origin}"
 
 
-def _with_removed(units: Units, change: Change) -> Units:
+def _with_removed(units: Units, change: Change, names: Mapping[Node, str]) -> Units:
     """`units` with what `change` removed, in an order for both graphs where there is one."""
-    names = value_names(change.before)
     of = dict(units.of)
     result = list(units.all)
     of_old = {old: of[new] for old, new in change.kept.items()}

@@ -7,7 +7,15 @@ from importlib import import_module
 
 # In the order of `--help`. A module has `add_arguments(parser)`, `run(args) -> exit status` and a
 # docstring: its first line is the summary, the rest the description, with an example.
-COMMANDS: tuple[str, ...] = ("explain", "opt", "bisect", "replay", "profile", "dot")
+COMMANDS: tuple[str, ...] = (
+    "explain",
+    "report",
+    "dot",
+    "profile",
+    "opt",
+    "bisect",
+    "replay",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

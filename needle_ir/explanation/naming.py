@@ -82,7 +82,7 @@ class _Follower:
         self._rules: dict[str, Counter[str]] = {}
         self._matched: dict[str, str] = {}
         self._node: dict[str, Node] = {}  # the latest node of each name
-        self._readers: dict[str, list[str]] = {}
+        self._readers: dict[str, dict[str, None]] = {}  # each once, however often it was defined
         self._index: dict[Hashable, dict[str, None]] = {}
         self._after: Names = {}
         self._taken: set[str] = set()
@@ -142,7 +142,7 @@ class _Follower:
         if not node.inputs and literal(node) is not None:
             return
         for operand in dict.fromkeys(node.inputs):
-            self._readers.setdefault(self._operand(operand), []).append(name)
+            self._readers.setdefault(self._operand(operand), {})[name] = None
         self._index.setdefault(self._key(node), {})[name] = None
 
     def _operand(self, node: Node) -> str:

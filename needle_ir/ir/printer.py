@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def input_name(position: int, written: str) -> str | None:
     return None if written == f"in{position}" else written
 
 
-def statement(node: Node, names: dict[Node, str], max_constant: int = 8) -> str:
+def statement(node: Node, names: Mapping[Node, str], max_constant: int = 8) -> str:
     """One node as the text form has it: `%1 = exp(%0) : f32[4]`. A graph inside it is elided."""
     attrs = ", ".join(
         f"{_name(k)}={print_attr(v, max_constant, typed=node.op is not CONSTANT)}"

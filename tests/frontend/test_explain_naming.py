@@ -1,12 +1,14 @@
 """Names that stay with values: a name and an alias stand for the same numbers after a pass."""
 
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import pytest
 
-from needle_ir import ops
+from needle_ir import Tensor, nn, ops, optim, trace
 from needle_ir.compiler import read_pipeline
+from needle_ir.explanation import naming
 from needle_ir.explanation.changes import Change, Kind
 from needle_ir.explanation.naming import Namer, literal
 from needle_ir.explanation.stages import run_stages
@@ -243,3 +245,35 @@ def test_a_long_chain_of_rewrites():
         node = ops.exp(node * 1.0)
     stages, _ = run_stages(Graph([x], [node]), [Rules((TIMES_ONE,))])
     assert len(stages[1].hunks) == 2000
+
+
+def test_a_reader_is_named_anew_once_however_deep_the_graph(monkeypatch):
+    """The operands of a value change one after the other, and each time it is defined anew."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            self.linear, self.norm, self.relu = nn.Linear(4, 4), nn.LayerNorm1d(4), nn.ReLU()
+
+        def forward(self, x):
+            return x + self.relu(self.norm(self.linear(x)))
+
+    blocks = nn.Sequential(*[Block() for _ in range(20)])
+    definitions = count()
+    define = naming._Follower._define
+
+    def counted(self, name, node):
+        assert next(definitions) < 100_000
+        define(self, name, node)
+
+    monkeypatch.setattr(naming._Follower, "_define", counted)
+
+    optimizer = optim.SGD(blocks.parameters(), lr=0.1)
+
+    def step(x):
+        optimizer.reset_grad()
+        (blocks(x) ** 2).sum().backward()
+        optimizer.step()
+
+    graph = trace(step, Tensor(np.ones((8, 4), np.float32)))
+    stages, _ = run_stages(graph, read_pipeline(None))
+    assert len(stages[-1].graph.nodes) > 500
