@@ -55,7 +55,7 @@ class Executor:
         filename = self._filename = f"<needle_ir plan {next(_numbers)}>"
         self._run: Callable[..., tuple[Array, ...]] = define(code.source, filename, "run")
         # Not by a closure: compiling one takes time that grows with the square of its variables.
-        self._run.__defaults__ = tuple(code.bound.values())  # type: ignore[attr-defined]
+        self._run.__defaults__ = tuple(code.bound.values())
         weakref.finalize(self, linecache.cache.pop, filename, None)
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
