@@ -128,7 +128,7 @@ def test_the_pictures_show_the_run(main, tmp_path):
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     best = min(float(row["test_loss"]) for row in rows)
-    assert f"loss; test at best {best:.4g} " in (tmp_path / "curves.svg").read_text()
+    assert f"loss: test at best {best:.4g}, epoch" in (tmp_path / "curves.svg").read_text()
     wrong = round(float(rows[-1]["test_error"]) * 359)
     assert f"{wrong} of 359 wrong" in (tmp_path / "confusion.svg").read_text()
     assert f"of {wrong} mistakes" in (tmp_path / "mistakes.svg").read_text()
