@@ -108,7 +108,9 @@ def _value_key(value: Any) -> Any:
     if kind is tuple:
         return tuple(map(_value_key, value))
     if isinstance(value, np.ndarray | np.generic):
-        return (kind, value.dtype.str, value.shape, value.tobytes())
+        # Not by `kind`: NumPy has two classes for integers of one size.
+        is_array = isinstance(value, np.ndarray)
+        return (is_array, value.dtype.str, value.shape, value.tobytes())
     structural_key = getattr(value, "structural_key", None)  # a graph has one
     return (kind, value) if structural_key is None else (kind, structural_key())
 

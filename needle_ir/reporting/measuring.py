@@ -35,7 +35,7 @@ def measure(plan: Plan, read: Callable[[], Sequence[Array]]) -> Measured:
     """
     with _same_stream():
         arrays = read()
-        program = Program(plan.graph, plan, Executor(plan))
+        program = Program(plan.graph, plan, Executor(plan), plan.graph, ())
         sync(free_history=False)  # what is pending elsewhere is not to be measured
         with profile(show=False) as measured:
             program(arrays)

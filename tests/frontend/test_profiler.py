@@ -136,19 +136,19 @@ def large() -> ndl.Tensor:
 
 
 def two_lines(x: ndl.Tensor, shift: float = 1.0) -> ndl.Tensor:
-    y = ndl.tanh(ndl.tanh(ndl.tanh(x * 0.5)))
+    y = ndl.log(ndl.log(ndl.log(x * 40.0)))
     return y + shift
 
 
 def test_a_cluster_is_shared_out_among_its_lines() -> None:
-    """Three of tanh take longer than an addition; the costs are counted by hand."""
+    """Three logarithms take longer than an addition; the costs are counted by hand."""
     x = large()
     expected = two_lines(x).numpy()
     with ndl.profile(show=False) as p:
         for _ in range(5):
             np.testing.assert_array_equal(two_lines(x).numpy(), expected)
     (fused,) = p.by_kernel()
-    assert fused.name == "fused multiply, tanh, tanh, tanh, add"
+    assert fused.name == "fused multiply, log, log, log, add"
     rows = p.by_line()
     assert [row.name.split(" in ")[1] for row in rows] == ["two_lines", "two_lines"]
     first = two_lines.__code__.co_firstlineno

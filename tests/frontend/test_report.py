@@ -175,7 +175,7 @@ def test_a_program_that_fails_has_a_page_without_a_profile():
     made = ndl.report(pick, ndl.Tensor(np.ones(3)), ndl.Tensor(np.array([7])), path=None)
     data, _ = held_in(made.html)
     assert data["profile"] is None
-    assert "the program failed with IndexError" in data["no_profile"]
+    assert "the program failed with OperandIndexError" in data["no_profile"]
     assert made.notes == (f"no profile: {data['no_profile']}",)
 
 

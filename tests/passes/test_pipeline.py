@@ -44,9 +44,12 @@ TABLE = pass_table(evaluate)
 
 def test_every_pass_has_its_own_name() -> None:
     for name, make in TABLE.items():
-        assert make().name == name
-        assert format_pipeline([make()]) == name
-        assert parse_pipeline(name, TABLE) == [make()]
+        options = {"budget": 4096} if name == "remat" else {}
+        pass_ = make(**options)
+        text = name + "".join(f"{{{key}={value}}}" for key, value in options.items())
+        assert pass_.name == name
+        assert format_pipeline([pass_]) == text
+        assert parse_pipeline(text, TABLE) == [pass_]
 
 
 @pytest.mark.parametrize(
