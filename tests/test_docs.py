@@ -43,6 +43,12 @@ def test_a_page_prints_what_it_says(page):
         assert printed == said
 
 
+def test_the_page_on_reports_prints_what_it_says():
+    ((printed, said),) = run_page((ROOT / "docs/report.md").read_text())
+    assert printed == said
+    assert (ROOT / "docs/report.png").is_file(), "run: python docs/make_report_picture.py"
+
+
 def test_a_wrong_page_is_noticed():
     page = "```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n"
     assert run_page(page) == [("2\n", "3\n")]
