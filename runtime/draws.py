@@ -1,5 +1,8 @@
 """Where random numbers come from: NumPy's global generator, or a fast one of the library's own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from needle_ir.ir import Array
@@ -61,6 +64,18 @@ class Draws:
             np.random.shuffle(indices)
         else:
             self._generator.shuffle(indices)
+
+    @contextmanager
+    def unmoved(self) -> Iterator[None]:
+        """Put both streams back to where they were before what is drawn inside."""
+        numpys = np.random.get_state()
+        own = None if self._generator is None else self._generator.bit_generator.state
+        try:
+            yield
+        finally:
+            np.random.set_state(numpys)
+            if self._generator is not None and own is not None:
+                self._generator.bit_generator.state = own
 
 
 draws = Draws()

@@ -106,7 +106,8 @@ def _box(box: Box, area: Area) -> str:
         words.append(_words(line, middle, y, "middle"))
         y += line_height(line)
     shape = "" if box.look is None else _shape(area, box.look)
-    return f'<g class="node" id="{box.id}"><title>{_text(box.tooltip)}</title>{shape}{"".join(words)}</g>'
+    title = f"<title>{_text(box.tooltip)}</title>"
+    return f'<g class="node" id="{box.id}">{title}{shape}{"".join(words)}</g>'
 
 
 def _shape(area: Area, look: Look) -> str:

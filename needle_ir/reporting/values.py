@@ -31,10 +31,11 @@ class Values:
     def add(self, node: Node, names: Mapping[Node, str]) -> int:
         """The row of a node whose graph was added."""
         operands = [names[operand] for operand in node.inputs]
-        key = (node, names[node], *operands)
+        cost = self._costs[node]
+        place = self._sources.add(node.origin)
+        key = (names[node], node.op, node.attrs.key, node.type, place, cost, *operands)
         if key not in self._numbers:
             self._numbers[key] = len(self.rows)
-            cost = self._costs[node]
             self.rows.append(
                 [
                     names[node],
@@ -42,7 +43,7 @@ class Values:
                     [] if node.op is INPUT else [[k, _text(v)] for k, v in node.attrs.items()],
                     str(node.type),
                     operands,
-                    self._sources.add(node.origin),
+                    place,
                     cost.flops,
                     cost.bytes_moved,
                     KINDS.index(_kind(node)),

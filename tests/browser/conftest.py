@@ -112,7 +112,7 @@ def app():
 def training_page(app, tmp_path_factory):
     """The page of a training step of the default MLPResNet."""
     path = tmp_path_factory.mktemp("report") / "training.html"
-    ndl.report(app.train_step, *app.example_step(), path=path)
+    ndl.report(app.train_step, *app.example_step(), path=path, timeout=120)
     return path
 
 

@@ -59,7 +59,7 @@ function barColours(hex) {
 function darkTwin(hex) {
   const [lightness, a, b] = oklab(hex);
   // Pale fills become dark and greyer ones; lines and words in a strong colour become lighter.
-  const isFill = lightness > 0.8;
+  const isFill = lightness > 0.7;
   const turned = 1.14 - 0.9 * lightness;
   const [x, y] = [a, b].map((c) => (c * (isFill ? 0.8 : 1)).toFixed(4));
   return `oklab(${(isFill ? turned : Math.min(Math.max(turned, 0.7), 0.92)).toFixed(3)} ${x} ${y})`;

@@ -111,7 +111,9 @@ let ruleShown = null;
 
 onPlace(["pass", "tab", "node", "box", "view"], function showDetails() {
   const isPasses = here.view === "passes";
-  const tab = isPasses ? here.tab : "value";
+  const isPlan = here.pass === planStop();
+  const asked = isPasses ? here.tab : "value";
+  const tab = isPlan && asked === "text" ? "rewrites" : asked; // the plan has one text: its steps
   for (const button of document.querySelectorAll("#inspector [role=tab]")) {
     const name = button.dataset.tab;
     button.setAttribute("aria-selected", String(name === tab));
@@ -119,8 +121,9 @@ onPlace(["pass", "tab", "node", "box", "view"], function showDetails() {
     button.hidden = !isPasses && name !== "value";
     if (name === "rewrites") {
       const count = stages[here.pass]?.hunks?.length ?? 0;
-      button.textContent = count ? `Rewrites ${count}` : "Rewrites";
+      button.textContent = isPlan ? "Steps" : count ? `Rewrites ${count}` : "Rewrites";
     }
+    if (name === "text" && isPlan) button.hidden = true;
   }
   const key = [here.pass, tab, ...(tab === "value" ? [here.node, here.box, here.view] : [])].join();
   if ($("details").dataset.key !== key) {
@@ -186,7 +189,7 @@ function hunkElement(hunk, isOpen) {
   const came = hunk.lines.filter(([sign]) => sign === 1).length;
   return el("details", { className: "hunk", open: isOpen },
     el("summary", {},
-      el("span", { className: "rules" }, rules.join(", ") || "change"),
+      el("span", { className: "rules" }, rules.join(", ") || opsOf(hunk)),
       el("span", { className: "counts" },
         gone ? el("span", { className: "gone" }, `−${gone}`) : null, " ",
         came ? el("span", { className: "came" }, `+${came}`) : null),
@@ -194,6 +197,15 @@ function hunkElement(hunk, isOpen) {
     hunk.place >= 0 && sourceOf(hunk.place)
       ? el("pre", { className: "source" }, sourceOf(hunk.place).trim()) : null,
     el("div", { className: "code" }, hunk.lines.map((line) => diffLine(line, hunk.place))));
+}
+
+/** What a change is about where no rule says so: the ops that came, or else those that went. */
+function opsOf(hunk) {
+  const stage = stages[here.pass];
+  const ops = (wanted) => hunk.lines.filter(([sign]) => sign === wanted)
+    .map(([, row]) => stage.line(row).op);
+  const found = [...new Set(ops(1).length ? ops(1) : ops(2))];
+  return found.slice(0, 4).join(", ") + (found.length > 4 ? " …" : "");
 }
 
 /** A line of a diff; its place where that is not the one in the heading. */
@@ -222,7 +234,6 @@ function codeLine(value, sign, comment, stop) {
 
 function text() {
   const stage = stages[here.pass];
-  if (!stage) return [plannedSteps()];
   const isDiff = Boolean(stage.diff);
   const lines = stage.diff ?? stage.rows
     .filter((i) => stage.line(i).op !== "input").map((i) => [0, i]);
@@ -238,9 +249,10 @@ function text() {
   const place = (line) => stage.line(line[1]).place;
   let last = null;
   const show = (line) => {
-    const made = diffLine(line, line[0] === 3 || place(line) === last ? place2(line, last) : null);
-    if (line[0] !== 3) last = place(line);
-    return made;
+    if (line[0] === 3) return diffLine(line);
+    const isTold = place(line) === last;
+    last = place(line);
+    return diffLine(line, isTold ? last : null);
   };
   const near = new Set();
   lines.forEach(([sign], i) => {
@@ -263,8 +275,6 @@ function text() {
   }
   return [head, code];
 }
-
-const place2 = (line, last) => (line[0] === 3 ? null : last);
 
 /** The plan as a table: the steps, what they compute and where it lies. */
 function plannedSteps() {

@@ -64,8 +64,12 @@ function showNoPicture(stop) {
   document.body.dataset.ready = `none-${stop}`;
 }
 
+// The colour of what was touched is made for borders: words in it take a darker one.
+const AMBER_WORDS = /(<(?:text|tspan)[^>]*)"#cc8800"/g;
+
 function draw(id, data) {
-  const text = data.svg.replace(/="(#[0-9a-f]{6})"/g, (_, hex) => `="${bothColours(hex)}"`);
+  const text = data.svg.replace(AMBER_WORDS, '$1"#855900"')
+    .replace(/="(#[0-9a-f]{6})"/g, (_, hex) => `="${bothColours(hex)}"`);
   const svg = document.importNode(
     new DOMParser().parseFromString(text, "image/svg+xml").documentElement, true);
   const [, , width, height] = svg.getAttribute("viewBox").split(/[ ,]+/).map(Number);
