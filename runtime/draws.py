@@ -77,5 +77,17 @@ class Draws:
         else:
             self._generator.shuffle(indices)
 
+    @contextmanager
+    def unmoved(self) -> Iterator[None]:
+        """Put both streams back to where they were before what is drawn inside."""
+        numpys = np.random.get_state()
+        own = None if self._generator is None else self._generator.bit_generator.state
+        try:
+            yield
+        finally:
+            np.random.set_state(numpys)
+            if self._generator is not None and own is not None:
+                self._generator.bit_generator.state = own
+
 
 draws = Draws()

@@ -50,6 +50,8 @@ def run(options: argparse.Namespace) -> int:
         pipeline = None if options.pipeline is None else read_pipeline(options.pipeline)
     except ValueError as error:
         raise CommandError(str(error)) from None
+    if not options.timeout > 0:
+        raise CommandError(f"--timeout {options.timeout:g}: expected seconds above 0")
     if not options.output.parent.is_dir():
         raise CommandError(f"there is no folder {options.output.parent} to write to")
     target = load_target(options)

@@ -61,8 +61,11 @@ def report(
     own pipeline, if `pipeline` is None. A layout that takes longer than `timeout` seconds is made
     without Graphviz. With `path` None, nothing is written.
 
-    Raises TypeError for what is no function and no graph, OSError where `path` can not be written.
+    Raises TypeError for what is no function and no graph, ValueError for a timeout that is not
+    above 0, OSError where `path` can not be written.
     """
+    if not timeout > 0:
+        raise ValueError(f"timeout is {timeout!r}; expected a number of seconds above 0")
     if pipeline is None:
         pipeline = own_pipeline(fn_or_graph)
     measured: Measured | None = None
@@ -80,6 +83,9 @@ def report(
                 measured = measure(plan, lambda: recording.gather(argument_arrays(leaves)))
             except Exception as error:  # whatever a kernel raises: the rest can still be shown
                 told = f"the program failed with {type(error).__name__}: {error}"
+            else:
+                if not measured.profile.calls:
+                    measured, told = None, "the plan calls no kernel"
     html, notes = _html(explanation, measured, told, timeout)
     if measured is None and profile:
         notes = (*notes, f"no profile: {told}")

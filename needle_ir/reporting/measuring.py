@@ -1,17 +1,14 @@
 """A program run a few times with a clock around every kernel."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from needle_ir.compiler import Program
 from needle_ir.ir import Array, Node, Plan
 from needle_ir.profiler import Profile, Row, peak_gflops, profile
 from needle_ir.realize import sync
-from needle_ir.runtime import Executor
+from needle_ir.runtime import Executor, draws
 
 _MOST_RUNS = 20
 _SECONDS = 0.5  # as many runs as fit into these, and one at least
@@ -31,9 +28,9 @@ class Measured(NamedTuple):
 def measure(plan: Plan, read: Callable[[], Sequence[Array]]) -> Measured:
     """Run `plan` a few times on the arrays that `read` gives.
 
-    Nothing is assigned, and NumPy's random stream stays where it is.
+    Nothing is assigned, and the random streams stay where they are.
     """
-    with _same_stream():
+    with draws.unmoved():
         arrays = read()
         program = Program(plan.graph, plan, Executor(plan), plan.graph, ())
         sync(free_history=False)  # what is pending elsewhere is not to be measured
@@ -75,12 +72,3 @@ def _row(row: Row, runs: int) -> list[Any]:
         row.flops // runs,
         row.bytes_moved // runs,
     ]
-
-
-@contextmanager
-def _same_stream() -> Iterator[None]:
-    state = np.random.get_state()
-    try:
-        yield
-    finally:
-        np.random.set_state(state)

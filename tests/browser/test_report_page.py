@@ -268,6 +268,13 @@ def test_the_memory_chart_has_every_value_and_the_peak(training_page, open_page)
     page.keyboard.press("ArrowRight")
     page.shows(f"Alive at step {step + 1} ", ".alive-table h3")
     assert place(page) == f"view=memory&pass=0&step={step + 1}"
+    page.locator("#step").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    page.shows(f"Alive at step {step - 1} ", ".alive-table h3")
+    assert page.locator("#step").evaluate("x => x === document.activeElement")
+    page.locator(".memory-bar button", has_text="Peak").click()
+    page.shows(f"Alive at the peak, step {step} ", ".alive-table h3")
 
 
 def test_a_bar_leads_to_its_value(training_page, open_page):
@@ -442,6 +449,21 @@ def test_words_of_a_program_stay_words(tmp_path, open_page):
     page.keyboard.type("onerror")
     assert page.locator(".result").count() > 0
     assert page.locator("img").count() == 0
+
+
+def test_a_program_that_does_nothing_has_a_page(tmp_path, open_page):
+    path = tmp_path / "nothing.html"
+    made = ndl.report(lambda x: x, np.ones(3, np.float32), path=path)
+    assert made.notes == ("no profile: the plan calls no kernel",)
+    page = open_page(path, "#view=memory")
+    page.shows("The plan keeps nothing in its arena.", "#memory")
+    page.keyboard.press("3")
+    page.shows("Nothing was measured: the plan calls no kernel.", "#profile")
+    page.keyboard.press("1")
+    page.keyboard.press("End")
+    page.ready()
+    for view in ("#passes", "#memory", "#profile"):
+        assert "NaN" not in page.locator(view).text_content()
 
 
 def test_without_graphviz_the_page_is_the_same(tmp_path, monkeypatch, open_page):

@@ -57,3 +57,5 @@ def test_errors(capsys, target, tmp_path):
     status, _, err = run(capsys, target, "-p", "inline")
     assert (status, err.count("\n")) == (1, 1)
     assert "no pass 'inline'" in err
+    status, _, err = run(capsys, target, "--timeout", "0")
+    assert (status, err) == (1, "needle-ir report: --timeout 0: expected seconds above 0\n")

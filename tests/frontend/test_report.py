@@ -168,6 +168,20 @@ def test_a_training_step_is_measured_and_changes_nothing():
     assert optimizer.t == 0
 
 
+def test_the_own_random_stream_stays_where_it_is():
+    drawn = []
+    try:
+        for measured in (False, True):
+            ndl.manual_seed(1)
+            x = ndl.Tensor(np.ones((5, 4), np.float32))
+            data = data_of(nn.Dropout(0.5), x, profile=measured)
+            assert (data["profile"] is not None) == measured
+            drawn.append(ndl.init.rand(3).numpy())
+    finally:
+        ndl.manual_seed(None)
+    np.testing.assert_array_equal(*drawn)
+
+
 def test_a_program_that_fails_has_a_page_without_a_profile():
     def pick(x, i):
         return x[i]
@@ -191,6 +205,8 @@ def test_graphs_and_compiled_functions():
         ndl.report(graph, w_and_x()[0], path=None)
     with pytest.raises(TypeError, match="takes a function or a graph, not list"):
         ndl.report([], path=None)
+    with pytest.raises(ValueError, match="timeout is 0; expected a number of seconds above 0"):
+        ndl.report(graph, path=None, timeout=0)
 
 
 def test_it_is_written_whole(tmp_path, monkeypatch):

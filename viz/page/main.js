@@ -154,7 +154,7 @@ async function start() {
   addEventListener("beforeprint", () => {
     drawMemory();
     drawProfile();
-    fitView();
+    applyView();
   });
   readAddress();
   render();

@@ -8,24 +8,37 @@ const arenaSlots = () => core.plan.slots.filter((x) => x[1] === "arena" && x[6] 
 const aliveAt = (step) => arenaSlots().filter((x) => x[3] <= step && step <= x[4]);
 const memoryStep = () => here.step ?? core.plan.peak_step;
 
-onPlace(["view", "step", "node"], function showMemory() {
+onPlace(["view"], function showMemory() {
   if (here.view === "memory") drawMemory();
+});
+
+// The slider stays: it may be in the reader's hand.
+onPlace(["step", "node"], function showStep() {
+  if (here.view !== "memory" || !$("step")) return;
+  $("step").value = memoryStep();
+  $("step-number").textContent = memoryStep();
+  $("memory-body").replaceChildren(memoryChart(), aliveTable());
 });
 
 function drawMemory() {
   const { plan } = core;
   const last = plan.steps.length - 1;
-  $("memory").replaceChildren(
-    el("div", { className: "memory-head" },
-      el("h2", {}, "Memory of the plan"),
-      el("dl", { className: "costs" },
-        tile("Arena", [bytesText(plan.arena)], `${plan.arena.toLocaleString("en")} B`),
-        tile("Without reuse", [bytesText(plan.naive)],
-          plan.naive ? `${percentText(1 - plan.arena / plan.naive)} saved` : ""),
-        tile("Peak", [bytesText(plan.peak)], `alive at step ${plan.peak_step}`),
-        tile("Inputs", [bytesText(plan.places.input)], ""),
-        tile("Outputs", [bytesText(plan.places.output)], ""),
-        tile("Constants", [bytesText(plan.places.constant)], ""))),
+  const head = el("div", { className: "memory-head" },
+    el("h2", {}, "Memory of the plan"),
+    el("dl", { className: "costs" },
+      tile("Arena", [bytesText(plan.arena)], `${plan.arena.toLocaleString("en")} B`),
+      tile("Without reuse", [bytesText(plan.naive)],
+        plan.naive ? `${percentText(1 - plan.arena / plan.naive)} saved` : ""),
+      tile("Peak", [bytesText(plan.peak)], `alive at step ${plan.peak_step}`),
+      tile("Inputs", [bytesText(plan.places.input)], ""),
+      tile("Outputs", [bytesText(plan.places.output)], ""),
+      tile("Constants", [bytesText(plan.places.constant)], "")));
+  if (!arenaSlots().length) {
+    $("memory").replaceChildren(head,
+      el("p", { className: "nothing" }, "The plan keeps nothing in its arena."));
+    return;
+  }
+  $("memory").replaceChildren(head,
     el("div", { className: "memory-bar" },
       el("div", { className: "segments", role: "group", "aria-label": "Colour" },
         ["kind", "module", "phase"].map((name) => el("button", {
@@ -40,8 +53,7 @@ function drawMemory() {
         oninput: (event) => go({ step: Number(event.target.value) }, { replace: true }),
       }), el("output", { id: "step-number" }, `${memoryStep()}`)),
       el("button", { onclick: () => go({ step: null }) }, "Peak")),
-    memoryChart(),
-    aliveTable());
+    el("div", { id: "memory-body" }, memoryChart(), aliveTable()));
 }
 
 /** A few round numbers from 0 to `most`. */
@@ -74,7 +86,6 @@ function colouringOf(rows) {
 function memoryChart() {
   const { plan } = core;
   const slots = arenaSlots();
-  if (!slots.length) return el("p", {}, "The plan keeps nothing in its arena.");
   const { values } = stages.at(-1);
   const width = Math.max($("memory").clientWidth - 32, 420);
   const height = Math.max(240, Math.min(420, innerHeight - 470));

@@ -94,7 +94,7 @@ KEPT = [
     Kept("minimum-itself", "another node", "fib", lambda x, y: ops.minimum(x, y)),
     Kept("cube", "a square", "f", lambda x, y: x**2),
     Kept("power-half", "another root", "f", lambda x, y: x**0.25),
-    Kept("power-minus-one", "integers", "i", lambda x, y: x**-1),
+    Kept("power-minus-one", "another power", "f", lambda x, y: x**-2),
     Kept("exp-log", "another function", "f", lambda x, y: ops.exp(ops.log1p(x))),
     Kept("log-exp", "another function", "f", lambda x, y: ops.log(ops.expm1(x))),
     Kept(
