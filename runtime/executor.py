@@ -48,9 +48,10 @@ class Executor:
         self.source = code.source
         self._lock = threading.Lock()
         filename = f"<needle_ir plan {next(_numbers)}>"
-        self._run: Callable[..., tuple[Array, ...]] = define(code.source, filename, "bind")(
-            **code.bound
-        )
+        # By position: Python looks each keyword up among all parameters, of which there are as many
+        # as the program has arrays.
+        bind = define(code.source, filename, "bind")
+        self._run: Callable[..., tuple[Array, ...]] = bind(*code.bound.values())
         weakref.finalize(self, linecache.cache.pop, filename, None)
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:

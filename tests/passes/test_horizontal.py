@@ -144,8 +144,9 @@ def test_packing_costs_no_copy_of_what_is_computed() -> None:
     assert sorted(computed) == [False, False, False, True]
     assert [all(plan.in_place(step)) for step in packs] == computed
     source = Executor(plan).source
-    assert source.count("        pack") == 3
-    assert source.count("empty(") == 4  # the loss, and three arrays for the eight updates each
+    assert len(plan.handed_back) == source.count(" = pack") == 3
+    assert source.count("empty(") == 1  # the loss
+    assert source.count(" = new") == 3  # one array for eight updates each
 
 
 def test_thousands_of_lanes() -> None:
