@@ -1,5 +1,6 @@
 """Leaves that a compiled function puts its results into, used again when nobody holds them."""
 
+import sys
 from collections.abc import Sequence
 from itertools import repeat
 from operator import attrgetter
@@ -12,6 +13,8 @@ from needle_ir.recording import variables
 from needle_ir.tensor import Tensor
 
 _description = attrgetter("name", "_requires_grad")
+# Without the global interpreter lock another thread may change a count while it is read.
+_COUNTS_ARE_EXACT: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class Leaves:
@@ -72,7 +75,9 @@ class Leaves:
         refill(nodes, repeat(None))
 
     def _held(self, nodes: list[Node]) -> set[int]:
-        """The positions of the nodes that somebody else holds."""
+        """The positions of the nodes that somebody else may hold."""
+        if not _COUNTS_ARE_EXACT:
+            return set(range(len(nodes)))
         counts = [*map(getrefcount, nodes)]
         if counts == self._unheld:
             return set()

@@ -90,7 +90,7 @@ class _Code:
     """The generated function, while it is written."""
 
     def __init__(self, plan: Plan, wrap: Wrap | None):
-        self.bound: dict[str, Any] = {"empty": np.empty, "ndarray": np.ndarray, "as_bits": as_bits}
+        self.bound: dict[str, Any] = {"empty": np.empty, "as_bits": as_bits}
         self._plan = plan
         self._wrap = wrap
         self._arena = scratch(plan.arena_bytes)

@@ -1,5 +1,6 @@
 """Memory for results that are allocated in every run, used again when nobody holds them."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from operator import is_, itemgetter
 from sys import getrefcount
@@ -13,6 +14,9 @@ RECYCLED_BYTES = 1 << 15
 
 # How many allocations are remembered. A training loop holds one while it computes the next.
 _KEPT = 2
+
+# Without the global interpreter lock another thread may change a count while it is read.
+_COUNTS_ARE_EXACT: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 # The arrays over one allocation by name, the first one over all of it: the type of each, and the
 # byte at which it starts.
@@ -83,7 +87,7 @@ class _Lease:
 
     def is_unused(self) -> bool:
         """Whether nobody has one of the arrays, or a view of one."""
-        return self._counts() == self._unused
+        return _COUNTS_ARE_EXACT and self._counts() == self._unused
 
     def _counts(self) -> list[int]:
         return [*map(getrefcount, self._watched)]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import needle_ir as ndl
-from needle_ir import Tensor, nn, optim
+from needle_ir import Tensor, leaves, nn, optim
+from needle_ir.runtime import recycle
 
 # Wide enough for the memory of parameters to be recycled, which small arrays are not.
 WIDTH = 120
@@ -117,6 +118,21 @@ def test_a_loop_settles_on_two_sets_of_arrays() -> None:
         training()
         seen.add(training.params[0].cached_data.ctypes.data)
     assert len(seen) == 2
+
+
+def test_without_exact_counts_nothing_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a Python without the global interpreter lock."""
+    for module in (leaves, recycle):
+        monkeypatch.setattr(module, "_COUNTS_ARE_EXACT", False)
+    training = Training(ndl.jit)
+    nodes, kept = [], []
+    for _ in range(5):
+        training()
+        nodes.append(training.params[0].node)
+        kept.append((training.params[0].cached_data, training.params[0].numpy()))
+    assert len(set(map(id, nodes))) == 5
+    assert all(node.value is not None for node in nodes)
+    assert len({array.ctypes.data for array, _ in kept}) == 5
 
 
 def test_values_die_with_their_last_holder() -> None:
