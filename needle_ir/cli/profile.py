@@ -15,7 +15,7 @@ import numpy as np
 
 from needle_ir.cli import CommandError
 from needle_ir.cli.output import print_plain
-from needle_ir.cli.target import Target, add_target_arguments, load_target, random_array
+from needle_ir.cli.target import Target, add_target_arguments, load_target
 from needle_ir.compiler import Pipeline, read_pipeline
 from needle_ir.ir import Graph
 from needle_ir.jit import Compiled, compile
@@ -73,7 +73,7 @@ def measure(target: Target, runs: int, pipeline: Pipeline | None, seed: int) -> 
     with target.running():
         if isinstance(call, Graph):
             numbers = np.random.default_rng(seed)
-            args = tuple(random_array(str(node.type), numbers) for node in call.inputs)
+            args = tuple(random_array(node.type, numbers) for node in call.inputs)
             call = compile(call, pipeline=pipeline)
         elif pipeline is not None:
             if isinstance(call, Compiled):

@@ -56,7 +56,9 @@ class Target:
 
 
 def add_target_arguments(
-    parser: argparse.ArgumentParser, metavar: str = "FILE:FUNCTION", others: str = ""
+    parser: argparse.ArgumentParser,
+    metavar: str = "FILE:FUNCTION|FILE.nir",
+    others: str = "a graph in the text form, or ",
 ) -> None:
     """The arguments that `load_target` reads. A command that takes `others` as well says so."""
     parser.add_argument(
@@ -84,16 +86,20 @@ def add_target_arguments(
 
 
 def load_target(options: argparse.Namespace) -> Target:
-    """The function that the command line names, with its arguments.
+    """The function that the command line names, with its arguments; or the graph in a text file.
 
-    The file is loaded as a module of its own name, with its folder on the module path, as for a
+    A Python file is loaded as a module of its own name, with its folder on the module path, as for a
     script. Raises CommandError where there is no such file or function, the file fails, or the
     arguments do not fit.
     """
+    if options.target.endswith(".nir"):
+        return _graph_in_text(options)
     path, colon, name = options.target.rpartition(":")
     file = Path(path if colon else options.target)
     if file.suffix != ".py" or not name or not colon:
-        raise CommandError(f"{options.target!r}: write FILE:FUNCTION, such as train.py:step")
+        raise CommandError(
+            f"{options.target!r}: write FILE:FUNCTION, such as train.py:step, or FILE.nir"
+        )
     if not file.is_file():
         raise CommandError(f"there is no file {file}")
     if options.inputs and options.args is not None:
@@ -112,6 +118,16 @@ def load_target(options: argparse.Namespace) -> Target:
         )
     _check(value, name, args)
     return Target(file, name, value, args)
+
+
+def _graph_in_text(options: argparse.Namespace) -> Target:
+    """The graph in a text file, which takes no arguments."""
+    from needle_ir.cli.graph_file import read_graph
+
+    if options.inputs or options.args is not None:
+        raise CommandError(f"{options.target} is a graph: it has types and takes no arguments")
+    graph, _ = read_graph(options.target)
+    return Target(Path(options.target), graph.name, graph, ())
 
 
 def array_of_type(text: str, numbers: np.random.Generator) -> Array:

@@ -139,7 +139,7 @@ def _graph_lines(graph: Graph, origins: bool, max_constant: int, full: bool) -> 
     return [*lines, f"  return {returned}".rstrip(), "}"]
 
 
-def _statement(node: Node, names: dict[Node, str], attrs: str) -> str:
+def _statement(node: Node, names: Mapping[Node, str], attrs: str) -> str:
     operands = ", ".join([names[operand] for operand in node.inputs])
     call = "constant" if node.op is CONSTANT else f"{_name(written_name(node.op))}({operands})"
     braces = f" {{{attrs}}}" if attrs else ""

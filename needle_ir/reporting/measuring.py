@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from needle_ir.compiler import Program
 from needle_ir.ir import Array, Node, Plan
-from needle_ir.profiler import Profile, Row, peak_gflops, profile
+from needle_ir.machine import peak_gflops
+from needle_ir.profiler import Profile, Row, profile
 from needle_ir.realize import sync
 from needle_ir.runtime import Executor, draws
 

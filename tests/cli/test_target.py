@@ -259,3 +259,18 @@ def test_an_error_while_the_target_runs_shows_the_users_lines(example):
     # An error in which the user's file had no part is not the user's.
     with pytest.raises(ZeroDivisionError), target.running():
         _ = 1 / 0
+
+
+def test_a_graph_in_the_text_form(tmp_path):
+    text = "graph @twice(%x: f32[2]) -> f32[2] {\n  %0 = add(%x, %x) : f32[2]\n  return %0\n}\n"
+    (tmp_path / "twice.nir").write_text(text)
+    target = load(tmp_path / "twice.nir")
+    assert (target.name, target.args) == ("twice", ())
+    assert target.value.format(origins=False) == text.rstrip()
+    with pytest.raises(CommandError, match="it has types and takes no arguments"):
+        load(tmp_path / "twice.nir", "--input", "f32[2]")
+    (tmp_path / "broken.nir").write_text(text.replace("add", "ad"))
+    with pytest.raises(CommandError, match=r"broken\.nir: line 2, column 8: there is no op ad"):
+        load(tmp_path / "broken.nir")
+    with pytest.raises(CommandError, match="can not be read"):
+        load(tmp_path / "none.nir")
