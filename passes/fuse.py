@@ -1,6 +1,7 @@
 """Fusion: elementwise nodes that feed each other become one node."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 from needle_ir.ir import (
     CONSTANT,
@@ -10,6 +11,7 @@ from needle_ir.ir import (
     Trait,
     inherit_origin,
     input_node,
+    topological,
 )
 from needle_ir.ops import build
 from needle_ir.ops.cluster import FUSED
@@ -83,7 +85,7 @@ class Fuse:
         for node in reversed(graph.nodes):
             if not self._fusible(node) or node in kept:
                 continue
-            users = [x for x in graph.users[node] if not _is_last_view(graph, x)]
+            users = [x for x in graph.users[node] if not _is_last(graph, x)]
             leaving[node] = node in outputs or len(users) < len(graph.users[node])
             kinds = {kind.get(x) for x in users} or {node.type}
             (only,) = kinds if len(kinds) == 1 else (None,)
@@ -106,8 +108,13 @@ class Fuse:
         )
 
 
-def _is_last_view(graph: Graph, node: Node) -> bool:
-    return node.op is UNPACK and not graph.users[node]
+def _is_last(graph: Graph, node: Node) -> bool:
+    """Whether nothing is computed from a node, which only arranges what it reads: a view, or a pack
+    of which there are views, such as a cluster of several results has when it is opened.
+    """
+    if node.op is UNPACK:
+        return not graph.users[node]
+    return node.op is PACK and all(_is_last(graph, x) for x in graph.users[node])
 
 
 def _connected(graph: Graph, kind: dict[Node, TensorType]) -> list[list[Node]]:
@@ -138,14 +145,17 @@ def _with_updates(graph: Graph, clusters: list[list[Node]]) -> Graph:
         return graph
     last = {nodes[-1]: nodes for nodes in clusters}
     inner = {node for nodes in clusters for node in nodes}
-    views = [x for x in graph.nodes if _is_last_view(graph, x) and x.inputs[0] in inner]
+    views = [
+        x for x in graph.nodes if x.op is UNPACK and _is_last(graph, x) and x.inputs[0] in inner
+    ]
     later = set(views)
     new: dict[Node, Node] = {node: node for node in graph.inputs}
     for node in graph.nodes[len(graph.inputs) :]:
         if node in last:
             new.update(_unpacked(graph, last[node], new))
         elif node not in inner and node not in later:
-            new[node] = node.with_inputs(tuple([new[x] for x in node.inputs]))
+            inputs = tuple([new[x] for x in node.inputs])
+            new[node] = _whole(node, inputs) or node.with_inputs(inputs)
     for view in views:
         part = new[view.inputs[0]]
         start = part.attrs["start"] + view.attrs["start"]
@@ -157,16 +167,29 @@ def _with_updates(graph: Graph, clusters: list[list[Node]]) -> Graph:
 def _unpacked(graph: Graph, nodes: list[Node], new: dict[Node, Node]) -> dict[Node, Node]:
     """The results of a cluster by the nodes they stand for, unpacked from the node that runs it."""
     outputs = set(graph.outputs)
-    results = [
-        x for x in nodes if x in outputs or any(_is_last_view(graph, y) for y in graph.users[x])
-    ]
-    packed = _fused(nodes, new, results)
+    results = [x for x in nodes if x in outputs or any(_is_last(graph, y) for y in graph.users[x])]
+    outside = {x for node in nodes for x in node.inputs}.difference(nodes)
+    # In the order in which the results need them: that is the same once more when it was opened.
+    packed = _fused(topological(results, done=outside), new, results)
     parts: dict[Node, Node] = {}
     for i, node in enumerate(results):
         with inherit_origin(node.origin):
             start = i * node.type.size
             parts[node] = build(UNPACK, [packed], {"start": start, "shape": node.shape})
     return parts
+
+
+def _whole(node: Node, parts: tuple[Node, ...]) -> Node | None:
+    """The packed array that a pack would put together again from all of its parts, in order."""
+    if node.op is not PACK or any(x.op is not UNPACK for x in parts):
+        return None
+    packed = parts[0].inputs[0]
+    starts = accumulate((x.type.size for x in parts), initial=0)
+    in_place = all(
+        x.inputs[0] is packed and x.attrs["start"] == start
+        for x, start in zip(parts, starts, strict=False)
+    )
+    return packed if in_place and packed.type == node.type else None
 
 
 def _fused(nodes: list[Node], new: dict[Node, Node], results: list[Node] | None = None) -> Node:

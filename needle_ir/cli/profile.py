@@ -21,6 +21,7 @@ from needle_ir.ir import Graph
 from needle_ir.jit import Compiled, compile
 from needle_ir.machine import copy_rates, peak_gflops
 from needle_ir.profiler import Profile, Row, profile
+from needle_ir.random_inputs import random_array
 from needle_ir.realize import sync
 
 TABLES = ("kernel", "module", "line", "phase")

@@ -88,8 +88,8 @@ def add_target_arguments(
 def load_target(options: argparse.Namespace) -> Target:
     """The function that the command line names, with its arguments; or the graph in a text file.
 
-    A Python file is loaded as a module of its own name, with its folder on the module path, as for a
-    script. Raises CommandError where there is no such file or function, the file fails, or the
+    A Python file is loaded as a module of its own name, with its folder on the module path, as for
+    a script. Raises CommandError where there is no such file or function, the file fails, or the
     arguments do not fit.
     """
     if options.target.endswith(".nir"):

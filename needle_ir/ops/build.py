@@ -207,8 +207,8 @@ def _convert(operand: Any, dtype: DType) -> Node:
     if isinstance(operand, Node):
         return operand if operand.type.dtype == dtype else build(CAST, [operand], {"dtype": dtype})
     try:
-        # Equal numbers of one type have equal bits, but for zeros. What may be infinite in the dtype
-        # is told each time.
+        # Equal numbers of one type have equal bits, but for zeros. What may be infinite in the
+        # dtype is told each time.
         if type(operand) in _WEAK and operand and -_LARGEST_HALF <= operand <= _LARGEST_HALF:
             return _number(operand, dtype)
         return as_constant(operand if np.isscalar(operand) else _array(operand), dtype)
