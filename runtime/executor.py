@@ -149,22 +149,13 @@ class _Code:
         return [*allocation, f"{name}({', '.join([*operands, out])})"]
 
     def _fill(
-        self,
-        lines: Lines,
-        operands: Sequence[str],
-        out: str,
-        bits: Callable[[str], str],
-        part: Callable[[str, tuple[int, ...]], str] = lambda name, shape: name,
+        self, lines: Lines, operands: Sequence[str], out: str, bits: Callable[[str], str]
     ) -> list[str]:
-        """The lines of a kernel over the arrays of these names. `part` names the part of an array
-        that belongs to them.
-        """
+        """The lines of a kernel over the arrays of these names."""
         names = _Names(bits)
         names.update({f"x{i}": name for i, name in enumerate(operands)})
         names["out"] = out
-        for hint, value in lines.bound.items():
-            name = self.bind(hint, value)
-            names[hint] = part(name, value.shape) if isinstance(value, np.ndarray) else name
+        names.update({hint: self.bind(hint, value) for hint, value in lines.bound.items()})
         return lines.fill(names)
 
     def _cluster(self, number: int, node: Node, inputs: tuple[int, ...], output: int) -> list[str]:
@@ -203,8 +194,7 @@ class _Code:
                 names[inner] = labels[places.number[inner]]
                 operands = [names[x] for x in inner.inputs]
                 if isinstance(row, Inline):
-                    lines_of = row.lines(inner)
-                    calls += self._fill(lines_of, operands, names[inner], loop.bits, loop.variable)
+                    calls += self._fill(row.lines(inner), operands, names[inner], loop.bits)
                 else:
                     kernel = self.bind(inner.op.name, row(inner))
                     calls.append(f"{kernel}({', '.join([*operands, names[inner]])})")

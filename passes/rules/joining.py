@@ -106,12 +106,15 @@ def _neighbours_unpacked(*xs: Node) -> Node | None:
 
 
 def _packed_part(start: int, shape: Ints, *xs: Node) -> Node | None:
-    offset = 0
+    """What lies in one of the packed arrays is that array, or is unpacked from it."""
+    size, offset = prod(shape), 0
     for x in xs:
-        if offset == start and x.type.size == prod(shape) > 0:
-            result: Node = reshape(x, shape)
+        end = offset + x.type.size
+        if offset <= start < start + size <= end:
+            whole = size == x.type.size
+            result: Node = reshape(x, shape) if whole else unpack(x, start - offset, shape)
             return result
-        offset += x.type.size
+        offset = end
     return None
 
 
