@@ -66,3 +66,9 @@ def check_array(name: str, x: Any) -> None:
     """Raise TypeError where `x` is neither a tensor nor an array."""
     if not isinstance(x, Tensor | np.ndarray):
         raise TypeError(f"{name} takes a Tensor, not {type(x).__name__}")
+
+
+def check_function(name: str, fn: Any) -> None:
+    """Raise TypeError where `fn` can not be called."""
+    if not callable(fn):
+        raise TypeError(f"{name} takes a function, not {type(fn).__name__}")

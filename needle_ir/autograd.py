@@ -9,6 +9,7 @@ from functools import reduce, wraps
 from typing import Any
 
 from needle_ir import ops
+from needle_ir.arguments import check_function
 from needle_ir.gradients import Request
 from needle_ir.ir import (
     DTypeError,
@@ -99,6 +100,8 @@ def value_and_grad(
     a result that is not of a float dtype, ValueError for argnums out of range.
     """
 
+    check_function("value_and_grad", fn)
+
     @wraps(fn)
     def differentiated(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         new_args, marked = mark(args, argnums)
@@ -122,6 +125,7 @@ def grad(
 
     With `has_aux` it returns (derivative, what else `fn` returned).
     """
+    check_function("grad", fn)
     both = value_and_grad(fn, argnums, has_aux)
 
     @wraps(fn)
@@ -138,10 +142,12 @@ def mark(
     """The arguments with those at `argnums` made variables; and for each of these the variables,
     with the tree that puts them together again. Raises as `value_and_grad` does.
     """
-    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    positions = argnums if isinstance(argnums, tuple | list) else (argnums,)
     new_args = list(args)
     marked: list[tuple[list[Tensor], Tree]] = []
     for position in positions:
+        if not isinstance(position, int):
+            raise TypeError(f"argnums is {argnums!r}; it must be an integer or a tuple of integers")
         if not -len(args) <= position < len(args):
             raise ValueError(f"argnums={argnums}, but there are {len(args)} arguments")
         leaves, tree = flatten(args[position])

@@ -8,6 +8,7 @@ from functools import cached_property, update_wrapper
 from types import MethodType
 from typing import Any
 
+from needle_ir.arguments import check_function
 from needle_ir.compiler import Pipeline, Program, compile_graph
 from needle_ir.ir import INPUT, Graph, Instrument, Plan, Representable, capture_origin
 from needle_ir.pytree import flatten
@@ -34,8 +35,10 @@ def trace(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     """The graph that `fn` records for these arguments.
 
     `fn` runs once. Tensors and arrays among the arguments are inputs; so are the tensors from
-    outside that it reads, such as parameters. Nothing is computed and nothing is assigned.
+    outside that it reads, such as parameters. Nothing is computed and nothing is assigned. Raises
+    TypeError for what can not be called.
     """
+    check_function("trace", fn)
     return record(fn, (args, kwargs)).graph
 
 
@@ -149,8 +152,11 @@ def compile(
 
     `pipeline` is a list of passes or its text, the default one where None. `instruments` look on
     after every pass. What a compiled function reads and assigns besides its arguments
-    (parameters, running statistics) it reads and assigns at every call.
+    (parameters, running statistics) it reads and assigns at every call. Raises TypeError for what
+    is neither a graph nor a function.
     """
+    if not isinstance(graph_or_fn, Graph):
+        check_function("compile", graph_or_fn)
     return Compiled(graph_or_fn, args, kwargs, pipeline, instruments)
 
 
@@ -163,6 +169,7 @@ class JitFunction:
     """
 
     def __init__(self, fn: Callable[..., Any], pipeline: Pipeline | None = None):
+        check_function("jit", fn)
         update_wrapper(self, fn)
         self._fn = fn
         self.pipeline = pipeline

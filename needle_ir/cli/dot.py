@@ -10,6 +10,8 @@ An .svg always comes out; .png and .pdf need Graphviz's dot program:
 
 import argparse
 import sys
+from difflib import get_close_matches
+from itertools import accumulate
 from pathlib import Path
 
 from needle_ir.cli import CommandError
@@ -72,12 +74,14 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(str(error)) from None
     pipeline = pipeline_of(options)
     target = load_target(options)
+    for name in options.collapse or ():
+        _check_module(target, name)
     drawable = _drawable(target, pipeline, options)
     how = {key: getattr(options, key) for key in ("level", "collapse", "title", "legend")}
-    if format is None:
-        print_plain(to_dot(drawable, **how).source.rstrip("\n"))
-        return 0
     try:
+        if format is None:
+            print_plain(to_dot(drawable, **how).source.rstrip("\n"))
+            return 0
         save_picture(drawable, options.output, report=_tell, **how)
     except DotError as error:
         hint = "; an .svg comes out without it" if format in ("png", "pdf") else ""
@@ -89,6 +93,19 @@ def run(options: argparse.Namespace) -> int:
 
 def _tell(note: str) -> None:
     print(f"needle-ir dot: {note}", file=sys.stderr)
+
+
+def _check_module(target: Target, name: str) -> None:
+    """Refuse a module that the target does not run."""
+    with target.running():
+        graph = target.graph()
+    there: set[str] = set()
+    for module in {node.origin.module for node in graph.nodes if node.origin is not None}:
+        there.update(accumulate(module.split("."), "{}.{}".format))
+    if name not in there:
+        near = get_close_matches(name, there) or sorted(filter(None, there))
+        known = f"; there are {', '.join(near)}" if near else ", nor any other"
+        raise CommandError(f"there is no module {name!r} to collapse{known}")
 
 
 def _drawable(target: Target, pipeline: Pipeline | None, options: argparse.Namespace) -> Drawable:

@@ -193,3 +193,9 @@ def test_a_reader_that_has_enough(example, command):
     process.stdout.close()
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, b"")
+
+
+def test_a_module_that_is_not_there(drawn):
+    status, out, error = drawn("forward", "--args", "batch", "--collapse", "nowhere")
+    assert (status, out) == (1, "")
+    assert error.startswith("needle-ir dot: there is no module 'nowhere' to collapse; there are ")

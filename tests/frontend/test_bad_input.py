@@ -171,7 +171,24 @@ DATA = [
 ]
 
 
-@pytest.mark.parametrize(("write", "error", "words"), [*TENSOR, *OPS, *INIT, *NN, *OPTIM, *DATA])
+FUNCTIONS = [
+    row(lambda: ndl.trace(3), TypeError, "trace takes a function, not int"),
+    row(lambda: ndl.jit("x"), TypeError, "jit takes a function, not str"),
+    row(lambda: ndl.compile(None), TypeError, "compile takes a function, not NoneType"),
+    row(lambda: ndl.compile(abs, a, pipeline="cze"), ValueError, "no pass 'cze'"),
+    row(lambda: ndl.grad(3), TypeError, "grad takes a function, not int"),
+    row(lambda: ndl.value_and_grad(a), TypeError, "value_and_grad takes a function, not Tensor"),
+    row(lambda: ndl.grad(ndl.exp, "x")(a), TypeError, "argnums is 'x'; it must be an integer"),
+    row(lambda: ndl.grad(ndl.exp, 3)(a), ValueError, "argnums=3, but there are 1 arguments"),
+    row(lambda: ndl.grad(ndl.exp)(a), ndl.ShapeError, "(2, 3)"),
+    row(lambda: ndl.grad(lambda x: 3)(a), ndl.DTypeError, "the function returned int"),
+    row(lambda: ndl.grad(ndl.ops.sum)(i), ndl.DTypeError, "argument 0 is of int64"),
+]
+
+
+@pytest.mark.parametrize(
+    ("write", "error", "words"), [*TENSOR, *OPS, *INIT, *NN, *OPTIM, *DATA, *FUNCTIONS]
+)
 def test_bad_input_is_refused_where_it_enters(write, error, words):
     with pytest.raises(error, match=re.escape(words)) as caught:
         write()
