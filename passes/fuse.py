@@ -38,7 +38,8 @@ class Fuse:
 
     def run(self, graph: Graph) -> Graph:
         """The graph with its clusters in one node each."""
-        graph = _with_updates(graph, self._updates(graph))
+        last = _last(graph)
+        graph = _with_updates(graph, self._updates(graph, last), last)
         members = self._clusters(graph)
         if not members:
             return graph
@@ -73,7 +74,7 @@ class Fuse:
             members.setdefault(result, []).append(node)
         return {result: nodes[::-1] for result, nodes in members.items() if len(nodes) > 1}
 
-    def _updates(self, graph: Graph) -> list[list[Node]]:
+    def _updates(self, graph: Graph, last: set[Node]) -> list[list[Node]]:
         """The clusters of several results, operands before users.
 
         Nothing that is computed elsewhere reads a result or an intermediate value of one. So no
@@ -85,7 +86,7 @@ class Fuse:
         for node in reversed(graph.nodes):
             if not self._fusible(node) or node in kept:
                 continue
-            users = [x for x in graph.users[node] if not _is_last(graph, x)]
+            users = [x for x in graph.users[node] if x not in last]
             leaving[node] = node in outputs or len(users) < len(graph.users[node])
             kinds = {kind.get(x) for x in users} or {node.type}
             (only,) = kinds if len(kinds) == 1 else (None,)
@@ -108,13 +109,12 @@ class Fuse:
         )
 
 
-def _is_last(graph: Graph, node: Node) -> bool:
-    """Whether nothing is computed from a node, which only arranges what it reads: a view, or a pack
-    of which there are views, such as a cluster of several results has when it is opened.
+def _last(graph: Graph) -> set[Node]:
+    """The nodes of which nothing is computed, and that only arrange what they read: views, and packs
+    of which there are such views, as a cluster of several results has when it is opened.
     """
-    if node.op is UNPACK:
-        return not graph.users[node]
-    return node.op is PACK and all(_is_last(graph, x) for x in graph.users[node])
+    views = {x for x in graph.nodes if x.op is UNPACK and not graph.users[x]}
+    return views | {x for x in graph.nodes if x.op is PACK and views.issuperset(graph.users[x])}
 
 
 def _connected(graph: Graph, kind: dict[Node, TensorType]) -> list[list[Node]]:
@@ -139,11 +139,11 @@ def _connected(graph: Graph, kind: dict[Node, TensorType]) -> list[list[Node]]:
     return [*groups.values()]
 
 
-def _with_updates(graph: Graph, clusters: list[list[Node]]) -> Graph:
+def _with_updates(graph: Graph, clusters: list[list[Node]], last: set[Node]) -> Graph:
     """The graph with each of these clusters in one node, of which its results are unpacked."""
     if not clusters:
         return graph
-    last = {nodes[-1]: nodes for nodes in clusters}
+    ends = {nodes[-1]: nodes for nodes in clusters}
     inner = {node for nodes in clusters for node in nodes}
     views = [
         x for x in graph.nodes if x.op is UNPACK and _is_last(graph, x) and x.inputs[0] in inner
@@ -151,8 +151,8 @@ def _with_updates(graph: Graph, clusters: list[list[Node]]) -> Graph:
     later = set(views)
     new: dict[Node, Node] = {node: node for node in graph.inputs}
     for node in graph.nodes[len(graph.inputs) :]:
-        if node in last:
-            new.update(_unpacked(graph, last[node], new))
+        if node in ends:
+            new.update(_unpacked(graph, ends[node], new, last))
         elif node not in inner and node not in later:
             inputs = tuple([new[x] for x in node.inputs])
             new[node] = _whole(node, inputs) or node.with_inputs(inputs)
@@ -164,10 +164,12 @@ def _with_updates(graph: Graph, clusters: list[list[Node]]) -> Graph:
     return graph.with_roots(new.__getitem__)
 
 
-def _unpacked(graph: Graph, nodes: list[Node], new: dict[Node, Node]) -> dict[Node, Node]:
+def _unpacked(
+    graph: Graph, nodes: list[Node], new: dict[Node, Node], last: set[Node]
+) -> dict[Node, Node]:
     """The results of a cluster by the nodes they stand for, unpacked from the node that runs it."""
     outputs = set(graph.outputs)
-    results = [x for x in nodes if x in outputs or any(_is_last(graph, y) for y in graph.users[x])]
+    results = [x for x in nodes if x in outputs or not last.isdisjoint(graph.users[x])]
     outside = {x for node in nodes for x in node.inputs}.difference(nodes)
     # In the order in which the results need them: that is the same once more when it was opened.
     packed = _fused(topological(results, done=outside), new, results)
