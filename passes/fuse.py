@@ -74,7 +74,7 @@ class Fuse:
             members.setdefault(result, []).append(node)
         return {result: nodes[::-1] for result, nodes in members.items() if len(nodes) > 1}
 
-    def _updates(self, graph: Graph, last: set[Node]) -> list[list[Node]]:
+    def _updates(self, graph: Graph, last: dict[Node, None]) -> list[list[Node]]:
         """The clusters of several results, operands before users.
 
         Nothing that is computed elsewhere reads a result or an intermediate value of one. So no
@@ -109,12 +109,13 @@ class Fuse:
         )
 
 
-def _last(graph: Graph) -> set[Node]:
-    """The nodes of which nothing is computed, and that only arrange what they read: views, and packs
-    of which there are such views, as a cluster of several results has when it is opened.
+def _last(graph: Graph) -> dict[Node, None]:
+    """The nodes of which nothing is computed, and that only arrange what they read: views, and
+    packs of which there are such views, as a cluster of several results has when it is opened.
     """
-    views = {x for x in graph.nodes if x.op is UNPACK and not graph.users[x]}
-    return views | {x for x in graph.nodes if x.op is PACK and views.issuperset(graph.users[x])}
+    views = {x: None for x in graph.nodes if x.op is UNPACK and not graph.users[x]}
+    packs = [x for x in graph.nodes if x.op is PACK and all(y in views for y in graph.users[x])]
+    return views | dict.fromkeys(packs)
 
 
 def _connected(graph: Graph, kind: dict[Node, TensorType]) -> list[list[Node]]:
@@ -139,15 +140,13 @@ def _connected(graph: Graph, kind: dict[Node, TensorType]) -> list[list[Node]]:
     return [*groups.values()]
 
 
-def _with_updates(graph: Graph, clusters: list[list[Node]], last: set[Node]) -> Graph:
+def _with_updates(graph: Graph, clusters: list[list[Node]], last: dict[Node, None]) -> Graph:
     """The graph with each of these clusters in one node, of which its results are unpacked."""
     if not clusters:
         return graph
     ends = {nodes[-1]: nodes for nodes in clusters}
     inner = {node for nodes in clusters for node in nodes}
-    views = [
-        x for x in graph.nodes if x.op is UNPACK and _is_last(graph, x) and x.inputs[0] in inner
-    ]
+    views = [x for x in last if x.op is UNPACK and x.inputs[0] in inner]
     later = set(views)
     new: dict[Node, Node] = {node: node for node in graph.inputs}
     for node in graph.nodes[len(graph.inputs) :]:
@@ -165,11 +164,11 @@ def _with_updates(graph: Graph, clusters: list[list[Node]], last: set[Node]) -> 
 
 
 def _unpacked(
-    graph: Graph, nodes: list[Node], new: dict[Node, Node], last: set[Node]
+    graph: Graph, nodes: list[Node], new: dict[Node, Node], last: dict[Node, None]
 ) -> dict[Node, Node]:
     """The results of a cluster by the nodes they stand for, unpacked from the node that runs it."""
     outputs = set(graph.outputs)
-    results = [x for x in nodes if x in outputs or not last.isdisjoint(graph.users[x])]
+    results = [x for x in nodes if x in outputs or any(y in last for y in graph.users[x])]
     outside = {x for node in nodes for x in node.inputs}.difference(nodes)
     # In the order in which the results need them: that is the same once more when it was opened.
     packed = _fused(topological(results, done=outside), new, results)
