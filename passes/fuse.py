@@ -146,20 +146,19 @@ def _with_updates(graph: Graph, clusters: list[list[Node]], last: dict[Node, Non
         return graph
     ends = {nodes[-1]: nodes for nodes in clusters}
     inner = {node for nodes in clusters for node in nodes}
-    views = [x for x in last if x.op is UNPACK and x.inputs[0] in inner]
-    later = set(views)
+    late: dict[Node, None] = {}  # what only arranges results comes when all of them are there
+    for node in graph.nodes:
+        if node in last and any(x in inner or x in late for x in node.inputs):
+            late[node] = None
     new: dict[Node, Node] = {node: node for node in graph.inputs}
     for node in graph.nodes[len(graph.inputs) :]:
         if node in ends:
             new.update(_unpacked(graph, ends[node], new, last))
-        elif node not in inner and node not in later:
-            inputs = tuple([new[x] for x in node.inputs])
-            new[node] = _whole(node, inputs) or node.with_inputs(inputs)
-    for view in views:
-        part = new[view.inputs[0]]
-        start = part.attrs["start"] + view.attrs["start"]
-        with inherit_origin(view.origin):
-            new[view] = build(UNPACK, [part.inputs[0]], {"start": start, "shape": view.shape})
+        elif node not in inner and node not in late:
+            new[node] = node.with_inputs(tuple([new[x] for x in node.inputs]))
+    for node in late:
+        inputs = tuple([new[x] for x in node.inputs])
+        new[node] = _part(node, inputs) or _whole(node, inputs) or node.with_inputs(inputs)
     return graph.with_roots(new.__getitem__)
 
 
@@ -178,6 +177,16 @@ def _unpacked(
             start = i * node.type.size
             parts[node] = build(UNPACK, [packed], {"start": start, "shape": node.shape})
     return parts
+
+
+def _part(node: Node, inputs: tuple[Node, ...]) -> Node | None:
+    """The view of a view, as a view of the packed array."""
+    (x,) = inputs if len(inputs) == 1 else (None,)
+    if node.op is not UNPACK or x is None or x.op is not UNPACK:
+        return None
+    start = x.attrs["start"] + node.attrs["start"]
+    with inherit_origin(node.origin):
+        return build(UNPACK, [x.inputs[0]], {"start": start, "shape": node.shape})
 
 
 def _whole(node: Node, parts: tuple[Node, ...]) -> Node | None:

@@ -266,6 +266,32 @@ def test_moments_and_parameters_are_computed_in_one_loop(size: int) -> None:
         np.testing.assert_array_equal(c, b)
 
 
+def test_a_loop_that_was_opened_becomes_the_same_loop() -> None:
+    xs = [arg(name, 12) for name in "xyz"]
+    graph = FUSE.run(Graph(xs, _updates(*xs)))
+    opened = Lower().run(graph)
+    assert opened.count("pack") == 1
+    assert structurally_equal(FUSE.run(opened), graph)
+
+
+def test_results_that_are_packed_with_something_else_before_the_last_of_them() -> None:
+    x, other = arg("x", 12), arg("other", 12)
+    first = x * 2.0
+    packed = ops.pack(other, first)
+    second = first + 1.0
+    before = Graph([x, other], [*ops.unpack_all(packed, [(12,), (4, 3)]), second])
+    graph = FUSE.run(before)
+    verify(graph)
+    assert clusters(graph) == ["multiply_add"]
+    plan = make_plan(graph)
+    assert problems(plan) == []
+    arrays = [np.linspace(0, 1, 12, dtype=np.float32), np.ones(12, np.float32)]
+    expected = [arrays[1], (arrays[0] * 2).reshape(4, 3), arrays[0] * 2 + 1]
+    for result in (Executor(plan)(arrays), interpret(graph, arrays)):
+        for a, b in zip(result, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_results_of_rank_two_that_an_operation_needs_at_once() -> None:
     """Packed, they are in one array; there the graph sums them up."""
     x = arg("x", 300, 400)
