@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from needle_ir.ir import Array, Graph, Instrument, Pass, Plan
-from needle_ir.runtime import Executor, evaluate
 
 if TYPE_CHECKING:
     from needle_ir.passes import Record
+    from needle_ir.runtime import Executor
 
 Pipeline = str | Sequence[str | Pass]
 # Runs a plan: arrays in, arrays out.
@@ -27,7 +27,7 @@ class Program:
 
     graph: Graph
     plan: Plan
-    executor: Executor
+    executor: "Executor"
     recorded: Graph
     passes: tuple[Pass, ...]
 
@@ -59,6 +59,7 @@ _instead = _Instead()
 def read_pipeline(pipeline: Pipeline | None) -> list[Pass]:
     """The passes of a pipeline: a text, a list of texts and passes, or None for the default one."""
     from needle_ir.passes import DEFAULT_PIPELINE, parse_pipeline, pass_table
+    from needle_ir.runtime import evaluate
 
     return parse_pipeline(DEFAULT_PIPELINE if pipeline is None else pipeline, pass_table(evaluate))
 
@@ -72,6 +73,7 @@ def compile_graph(
     """
     # The passes trace their rules when they are imported: what is only recorded needs none.
     from needle_ir.passes import Progress, make_plan, run_pipeline
+    from needle_ir.runtime import Executor
 
     passes = read_pipeline(pipeline)
     progress = Progress(passes)

@@ -1,5 +1,7 @@
 """The IR: types, nodes, graphs, the verifier, the text form, plans. It knows no op by name."""
 
+from typing import TYPE_CHECKING, Any
+
 from needle_ir.ir.attrs import NO_ATTRS, Attrs
 from needle_ir.ir.cost import Cost, graph_cost, node_costs
 from needle_ir.ir.errors import (
@@ -11,7 +13,6 @@ from needle_ir.ir.errors import (
     VerificationError,
 )
 from needle_ir.ir.graph import Graph, topological
-from needle_ir.ir.lexer import ParseError
 from needle_ir.ir.node import (
     CONSTANT,
     INPUT,
@@ -26,7 +27,6 @@ from needle_ir.ir.node import (
 )
 from needle_ir.ir.operators import Operators
 from needle_ir.ir.origin import Origin, capture_origin, inherit_origin, scope
-from needle_ir.ir.parser import parse
 from needle_ir.ir.passes import Instrument, Pass, RewriteInstrument
 from needle_ir.ir.plan import ALIGNMENT, HandedBack, Place, Plan, Slot, Step, aligned
 from needle_ir.ir.printer import print_attr, print_graph, statement, value_names
@@ -36,6 +36,19 @@ from needle_ir.ir.rewriting import Application, announce, watch_rewrites, watche
 from needle_ir.ir.structure import node_key, structural_key, structurally_equal
 from needle_ir.ir.types import DType, TensorType, as_dtype, is_floating, short_name
 from needle_ir.ir.verify import verify
+
+if TYPE_CHECKING:
+    from needle_ir.ir.parser import ParseError, parse
+
+
+def __getattr__(name: str) -> Any:
+    # The parser is imported when a text is first read.
+    if name in ("ParseError", "parse"):
+        from needle_ir.ir import parser
+
+        return getattr(parser, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "ALIGNMENT",

@@ -1,7 +1,5 @@
 """The text form of a graph. `needle_ir.ir.parser` reads it back."""
 
-import base64
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -158,6 +156,8 @@ def _print_array(value: Array, max_constant: int, full: bool) -> str:
         if not full:
             return f"<{value.size} elements>"
         data = np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<"), copy=False)
+        import base64  # printing a large constant is rare, and importing this is not free
+
         return f'base64"{base64.b64encode(data.tobytes()).decode()}"'
     if value.ndim:
         rows = [_print_array(np.asarray(row), max_constant, full) for row in value]
@@ -187,6 +187,8 @@ def _name(name: str) -> str:
 
 
 def _quoted(text: str) -> str:
+    import json  # as above
+
     return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
