@@ -9,7 +9,7 @@ from types import MethodType
 from typing import Any
 
 from needle_ir.arguments import check_function
-from needle_ir.compiler import Pipeline, Program, compile_graph
+from needle_ir.compiler import Pipeline, Program, collector_paused, compile_graph
 from needle_ir.ir import INPUT, Graph, Instrument, Plan, Representable, capture_origin
 from needle_ir.pytree import flatten
 from needle_ir.recompiles import Dropped, dropped_words, log, warn_of_number
@@ -39,7 +39,7 @@ def trace(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     TypeError for what can not be called.
     """
     check_function("trace", fn)
-    return record(fn, (args, kwargs)).graph
+    return _record(fn, (args, kwargs)).graph
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Compiled(Representable):
             graph = graph_or_fn
             self._signature = Signature(None, tuple(node.type for node in graph.inputs))
         else:
-            self._recording = record(graph_or_fn, (args, kwargs))
+            self._recording = _record(graph_or_fn, (args, kwargs))
             graph = self._recording.graph
             self._signature = signature(*flatten((args, kwargs)))
         from needle_ir.passes import Record
@@ -212,7 +212,7 @@ class JitFunction:
 
     def _compile(self, called: Signature, arguments: Arguments, why: Mismatch) -> _Specialization:
         started = time.perf_counter()
-        recording = record(self._fn, arguments)
+        recording = _record(self._fn, arguments)
         new = _Specialization(recording, compile_graph(recording.graph, self.pipeline))
         seconds = time.perf_counter() - started
         kept = self._kept.setdefault(called, [])
@@ -240,6 +240,12 @@ def jit(fn: Callable[..., Any], *, pipeline: Pipeline | None = None) -> JitFunct
     hashable. Parameters, moments and running statistics that `fn` touches are found by the trace.
     """
     return JitFunction(fn, pipeline)
+
+
+def _record(fn: Callable[..., Any], arguments: Arguments) -> Recording:
+    # Nothing is computed meanwhile: what is made is small, and is there until the end.
+    with collector_paused():
+        return record(fn, arguments)
 
 
 def _has_history(leaf: Any) -> bool:

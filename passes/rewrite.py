@@ -82,16 +82,21 @@ class _Driver:
         self.failed: dict[Node, dict[Node, None]] = {}
         self.visited: Node | None = None
         self.numbers = count()
+        # What was queued since: few at a time, so that its cost does not grow with the graph.
         self.todo: list[tuple[tuple[int, int, int], int, Node]] = []
-        self.queued: set[Node] = set()
-        for node in graph.nodes:
-            if self._rules_for(node):
-                self._queue(node)
+        # The original nodes that were not visited yet, the next one last.
+        self.ahead = [node for node in reversed(graph.nodes) if self._rules_for(node)]
+        self.queued: set[Node] = set(self.ahead)
 
     def run(self) -> Graph:
         """Visit nodes until none is left to visit."""
-        while self.todo:
-            node = heappop(self.todo)[-1]
+        position = {node: (i, 0, 0) for i, node in enumerate(self.graph.nodes)}
+        todo, ahead = self.todo, self.ahead
+        while todo or ahead:
+            if ahead and (not todo or position[ahead[-1]] <= todo[0][0]):
+                node = ahead.pop()
+            else:
+                node = heappop(todo)[-1]
             self.queued.discard(node)
             if node in self.users:
                 self.visit(node)
@@ -133,7 +138,7 @@ class _Driver:
         for x in new:
             self._adopt(x, (position, -descent.length, next(self.numbers)))
             self.descent[x] = descent
-            if self._rules_for(x) or any(operand in self.replaced for operand in x.inputs):
+            if self._rules_for(x) or not self.replaced.keys().isdisjoint(x.inputs):
                 self._queue(x)
         self._replace(node, after)
         return True
@@ -192,7 +197,7 @@ class _Driver:
                         self._queue(root)
 
     def _over_present_operands(self, node: Node) -> Node:
-        if not any(operand in self.replaced for operand in node.inputs):
+        if self.replaced.keys().isdisjoint(node.inputs):
             return node
         new = node.with_inputs(tuple(map(self._now, node.inputs)))
         self._adopt(new, self.turn[node])
@@ -203,6 +208,8 @@ class _Driver:
 
     def _now(self, node: Node) -> Node:
         """What stands for a node at present."""
+        if node not in self.replaced:
+            return node
         last = node
         while last in self.replaced:
             last = self.replaced[last]

@@ -124,13 +124,19 @@ def topological(roots: Sequence[Node], done: Iterable[Node] = ()) -> list[Node]:
     """All nodes that `roots` need, operands before users, without those in `done`."""
     seen = set(done)
     order: list[Node] = []
-    stack = [(root, False) for root in reversed(roots)]
+    # A node is followed by None while its operands, which stand above it, are not in order yet.
+    stack: list[Node | None] = [*reversed(roots)]
     while stack:
-        node, operands_done = stack.pop()
-        if operands_done:
-            order.append(node)
+        node = stack.pop()
+        if node is None:
+            ready = stack.pop()
+            assert ready is not None
+            order.append(ready)
         elif node not in seen:
             seen.add(node)
-            stack.append((node, True))
-            stack.extend([(x, False) for x in reversed(node.inputs) if x not in seen])
+            if node.inputs:
+                stack += (node, None)
+                stack += [x for x in reversed(node.inputs) if x not in seen]
+            else:
+                order.append(node)
     return order

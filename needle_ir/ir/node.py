@@ -31,6 +31,9 @@ class Trait(Enum):
     EFFECT = "effect"  # runs once, in program order, whether its result is used or not
     MARKER = "marker"  # has a meaning for autodiff only, and no kernel: autodiff removes it
 
+    # Enum's own is a Python function, and passes ask for traits millions of times.
+    __hash__ = object.__hash__
+
 
 class Promotion(Enum):
     """How the dtypes of an op's operands are made one before its type rule sees them."""
@@ -146,8 +149,10 @@ class Node(_Fields):
 
     def with_inputs(self, inputs: "tuple[Node, ...]") -> "Node":
         """This node over other inputs of the same types; the node itself where they are its own."""
-        if all(new is old for new, old in zip(inputs, self.inputs, strict=True)):
+        if inputs == self.inputs:  # nodes are compared by identity
             return self
+        if len(inputs) != len(self.inputs):
+            raise ValueError(f"{len(inputs)} inputs for {self!r}")
         return Node(self.op, inputs, self.attrs, self.type, self.origin)
 
     @property
