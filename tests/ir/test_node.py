@@ -160,7 +160,7 @@ def test_with_inputs() -> None:
     assert moved.inputs == (y,)
     assert (moved.op, moved.attrs, moved.type) == (node.op, node.attrs, node.type)
     assert moved.origin is node.origin
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="2 inputs for <sum"):
         node.with_inputs((x, y))
 
 
