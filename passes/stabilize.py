@@ -272,7 +272,8 @@ _EXPONENTIALS = {
 @dataclass(frozen=True)
 class Stabilize:
     """Turns expressions that overflow or cancel into ops that do not. It runs before autodiff, so
-    that the derivatives are right as well.
+    that the derivatives are right as well, and after it, because a derivative may cancel where the
+    function does not: that of x - exp(x) is 1 - exp(x).
     """
 
     name = "stabilize"

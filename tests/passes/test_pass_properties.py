@@ -162,7 +162,7 @@ def test_after_any_number_of_rewrites_the_numbers_are_the_same(sample: Sample, f
     """What is refused is left out, and nothing else is: the first rewrites are the same ones."""
     passes = [x for x in read_pipeline(None) if x.name not in ("horizontal", "fuse")]
     graph = run_pipeline(sample.graph, passes[: [x.name for x in passes].index("autodiff") + 1])
-    later: list[Pass] = [Lower(), *passes[-4:]]
+    later: list[Pass] = [Lower(), *passes[-5:]]
     everything, some = _Fuel(10**6), _Fuel(fuel)
     lowered = run_pipeline(graph, later[:1])
     run_pipeline(lowered, later[1:], [everything])

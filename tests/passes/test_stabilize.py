@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from needle_ir import ops
+from needle_ir.compiler import read_pipeline
 from needle_ir.ir import Graph, Node, OpError, structurally_equal, verify, watch_rewrites
-from needle_ir.passes import Stabilize
+from needle_ir.passes import Stabilize, run_pipeline
 from needle_ir.passes.logarithms import LOGARITHMS
 from needle_ir.passes.stabilize import RULES
 from needle_ir.runtime import interpret
@@ -209,6 +210,17 @@ def test_a_variable_goes_where_nothing_is_differentiated_by_it() -> None:
     kept = ops.variable(ops.exp(X))
     graph = Graph([X, Y], [ops.grad(ops.log(kept), kept)])
     assert Stabilize().run(graph) is graph
+
+
+def test_a_derivative_that_cancels_is_found_after_autodiff() -> None:
+    x = arg("x", 3)
+    graph = run_pipeline(
+        Graph([x], [ops.grad(ops.sum(x - ops.exp(x)), x)]), read_pipeline(None), []
+    )
+    at = np.array([1e-9, -3e-6, 0.5], np.float32)
+    (slope,) = interpret(graph, [at])
+    # 1 - exp(x) is 0 in float32 at the first of these.
+    np.testing.assert_allclose(slope, -np.expm1(at.astype(float)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("terms", [60, 1000])
