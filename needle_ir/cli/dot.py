@@ -10,6 +10,7 @@ An .svg always comes out; .png and .pdf need Graphviz's dot program:
 
 import argparse
 import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import accumulate
 from pathlib import Path
@@ -74,8 +75,8 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(str(error)) from None
     pipeline = pipeline_of(options)
     target = load_target(options)
-    for name in options.collapse or ():
-        _check_module(target, name)
+    if options.collapse:
+        _check_modules(target, options.collapse)
     drawable = _drawable(target, pipeline, options)
     how = {key: getattr(options, key) for key in ("level", "collapse", "title", "legend")}
     try:
@@ -95,17 +96,18 @@ def _tell(note: str) -> None:
     print(f"needle-ir dot: {note}", file=sys.stderr)
 
 
-def _check_module(target: Target, name: str) -> None:
-    """Refuse a module that the target does not run."""
+def _check_modules(target: Target, names: Sequence[str]) -> None:
+    """Refuse modules that the target does not run."""
     with target.running():
         graph = target.graph()
     there: set[str] = set()
     for module in {node.origin.module for node in graph.nodes if node.origin is not None}:
         there.update(accumulate(module.split("."), "{}.{}".format))
-    if name not in there:
-        near = get_close_matches(name, there) or sorted(filter(None, there))
-        known = f"; there are {', '.join(near)}" if near else ", nor any other"
-        raise CommandError(f"there is no module {name!r} to collapse{known}")
+    for name in names:
+        if name not in there:
+            near = get_close_matches(name, there) or sorted(filter(None, there))
+            known = f"; there are {', '.join(near)}" if near else ", nor any other"
+            raise CommandError(f"there is no module {name!r} to collapse{known}")
 
 
 def _drawable(target: Target, pipeline: Pipeline | None, options: argparse.Namespace) -> Drawable:
