@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from needle_ir.ir import Array, Graph, Instrument, Pass, Plan
 
 if TYPE_CHECKING:
     from needle_ir.passes import Record
-    from needle_ir.runtime import Executor
+    from needle_ir.runtime import Executor, Leases
 
 Pipeline = str | Sequence[str | Pass]
 # Runs a plan: arrays in, arrays out.
@@ -33,9 +33,17 @@ class Program:
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         """The outputs for one array per input of the graph."""
+        return self.replace(arrays, ())[0]
+
+    def replace(
+        self, arrays: Sequence[Array], leases: "Leases"
+    ) -> "tuple[tuple[Array, ...], Leases]":
+        """The outputs, computed where those of an earlier run lie; see `Executor.replace`."""
         run = _instead.run
         try:
-            return self.executor(arrays) if run is None else run(self.plan, arrays)
+            if run is not None:
+                return run(self.plan, arrays), ()
+            return self.executor.replace(arrays, leases)
         except Exception as error:
             from needle_ir.failures import report_failure
 
@@ -65,9 +73,15 @@ def read_pipeline(pipeline: Pipeline | None) -> list[Pass]:
 
 
 def compile_graph(
-    graph: Graph, pipeline: Pipeline | None = None, watchers: Sequence[Instrument] = ()
+    graph: Graph,
+    pipeline: Pipeline | None = None,
+    watchers: Sequence[Instrument] = (),
+    replaced: Iterable[tuple[int, int]] = (),
 ) -> Program:
     """Run the pipeline over `graph`, plan it and generate its executor.
+
+    `replaced` pairs positions of inputs with those of the outputs that the caller puts in their
+    place.
 
     What fails here, and when the program runs, is written to a file (`needle_ir.failures`).
     """
@@ -81,7 +95,7 @@ def compile_graph(
         watching = (progress, *watchers, *_instruments.active)
         with collector_paused():
             optimized = run_pipeline(graph, passes, watching)
-            plan = make_plan(optimized)
+            plan = make_plan(optimized, replaced)
             return Program(optimized, plan, Executor(plan), graph, tuple(passes))
     except Exception as error:
         from needle_ir.failures import report_failure

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, update_wrapper
 from types import MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from needle_ir.arguments import check_function
 from needle_ir.compiler import Pipeline, Program, collector_paused, compile_graph
-from needle_ir.ir import INPUT, Graph, Instrument, Plan, Representable, capture_origin
+from needle_ir.ir import INPUT, Array, Graph, Instrument, Plan, Representable, capture_origin
 from needle_ir.pytree import flatten
 from needle_ir.recompiles import Dropped, dropped_words, log, warn_of_number
 from needle_ir.recording import state
@@ -25,6 +25,9 @@ from needle_ir.tracing import (
     record,
     type_of,
 )
+
+if TYPE_CHECKING:
+    from needle_ir.runtime import Leases
 
 # How many signatures a jitted function keeps, and how many programs for each.
 JIT_CAPACITY = 64
@@ -50,11 +53,24 @@ class _Specialization:
     program: Program
 
     def __call__(self, leaves: Sequence[Any]) -> Any:
-        results = self.program(self.recording.gather(argument_arrays(leaves)))
+        arrays = self.recording.gather(argument_arrays(leaves))
+        own = self.recording.leaves
+        if own is None:
+            return self._run(leaves, arrays, ())
+        with own.lock:
+            try:
+                return self._run(leaves, arrays, own.claim(arrays))
+            except BaseException:
+                own.restore()
+                raise
+
+    def _run(self, leaves: Sequence[Any], arrays: Sequence[Array], leases: "Leases") -> Any:
+        results, leases = self.program.replace(arrays, leases)
         if self._returned_inputs:
             given = self._returned_inputs
             results = tuple([a.copy() if i in given else a for i, a in enumerate(results)])
-        return self.recording.scatter(results, [leaf for leaf in leaves if is_dynamic(leaf)])
+        arguments = [leaf for leaf in leaves if is_dynamic(leaf)]
+        return self.recording.scatter(results, arguments, leases)
 
     @cached_property
     def _returned_inputs(self) -> frozenset[int]:
@@ -92,7 +108,8 @@ class Compiled(Representable):
         from needle_ir.passes import Record
 
         passes = Record()
-        self.program = compile_graph(graph, pipeline, (passes, *instruments))
+        replaced = () if self._recording is None else self._recording.replaced
+        self.program = compile_graph(graph, pipeline, (passes, *instruments), replaced)
         self.stages = passes.stages
         self._passes = str(passes)
 
@@ -213,7 +230,8 @@ class JitFunction:
     def _compile(self, called: Signature, arguments: Arguments, why: Mismatch) -> _Specialization:
         started = time.perf_counter()
         recording = _record(self._fn, arguments)
-        new = _Specialization(recording, compile_graph(recording.graph, self.pipeline))
+        program = compile_graph(recording.graph, self.pipeline, (), recording.replaced)
+        new = _Specialization(recording, program)
         seconds = time.perf_counter() - started
         kept = self._kept.setdefault(called, [])
         self._kept.move_to_end(called)

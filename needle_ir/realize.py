@@ -24,7 +24,7 @@ from needle_ir.ir import (
 from needle_ir.ops.markers import GRAD, KNOWN, STOP_GRADIENT, known
 from needle_ir.provenance import keep, lossy_parts, operands_to_keep, what_is_kept
 from needle_ir.recompiles import Dropped, dropped_words, log, warn_of_number
-from needle_ir.recording import Trace, state
+from needle_ir.recording import Trace, state, updates
 from needle_ir.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -255,6 +255,9 @@ def _walk(
 
 def force(tensor: Tensor) -> None:
     """Compute `tensor`, and with it every held tensor that the way there passes."""
+    if tensor.node.op is INPUT:
+        leaf_arrays([tensor.node])  # another thread updates it: this waits for it
+        return
     pending = canonicalize([tensor.node], behind=what_is_kept())
     if state.trace is not None and _is_traced(pending, state.trace):
         refuse_to_read()
@@ -316,9 +319,13 @@ def leaf_arrays(leaves: Iterable[Node]) -> list[Array]:
     """The data of `leaves`. Raises TracedValueError for a leaf that has none."""
     arrays: list[Array] = []
     for leaf in leaves:
-        if leaf.value is None:
+        value = leaf.value
+        if value is None:
+            updates.wait(leaf)
+            value = leaf.value
+        if value is None:
             refuse_to_read()
-        arrays.append(leaf.value)
+        arrays.append(value)
     return arrays
 
 

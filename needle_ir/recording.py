@@ -93,6 +93,47 @@ class _State(threading.local):
         return [*found.values()]
 
 
+class _Updates:
+    """The threads in which a program writes over the arrays of leaves.
+
+    These leaves have no values meanwhile, so that nobody can begin to read one.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._threads: set[int] = set()
+        self._waiting = 0
+
+    def begin(self) -> None:
+        """From now on leaves that this thread updates have no values."""
+        self._threads.add(threading.get_ident())
+
+    def end(self) -> None:
+        """They have them again."""
+        self._threads.discard(threading.get_ident())
+        # Who begins to wait after this line looks first, and finds the values.
+        if self._waiting:
+            with self._changed:
+                self._changed.notify_all()
+
+    def wait(self, leaf: Node) -> None:
+        """Wait until a leaf has a value, or no other thread can give it one.
+
+        Raises RuntimeError where this thread itself is about to give it one.
+        """
+        mine = {threading.get_ident()}
+        with self._changed:
+            self._waiting += 1
+            self._changed.wait_for(lambda: leaf.value is not None or self._threads <= mine)
+            self._waiting -= 1
+            if leaf.value is None and self._threads:
+                raise RuntimeError(
+                    "a tensor is being updated by the very thread that reads it, as a signal "
+                    "handler or a destructor may do: read it after the jitted function returned"
+                )
+
+
+updates = _Updates()
 state = _State()
 # The tensor whose leaf a node is or was, where it wants a gradient.
 variables: "WeakKeyDictionary[Node, ref[Tensor]]" = WeakKeyDictionary()

@@ -28,7 +28,7 @@ from needle_ir.ir import (
 from needle_ir.ops.build import DEFAULT_DTYPE, build
 from needle_ir.ops.markers import cut
 from needle_ir.provenance import share
-from needle_ir.recording import state, variables
+from needle_ir.recording import state, updates, variables
 
 # A graph that grows past this many nodes with nothing forcing it is run by itself.
 MAX_PENDING_NODES = 10_000
@@ -166,10 +166,14 @@ class Tensor(Operators):
 
     def _read(self) -> Node:
         """The node, for use as an operand. A trace learns that it depends on this tensor."""
+        node = self.node
         trace = state.trace
-        if trace is not None and id(self) not in trace.made and self.node.value is not None:
-            return trace.read(self)
-        return self.node
+        if trace is not None and id(self) not in trace.made:
+            if node.op is INPUT and node.value is None:
+                updates.wait(node)
+            if node.value is not None:
+                return trace.read(self)
+        return node
 
     def _assign(self, node: Node, cut_off: bool = False) -> None:
         """Let this tensor be a new leaf whose array is that of `node`.
@@ -182,8 +186,9 @@ class Tensor(Operators):
             trace.data_writes.setdefault(id(self), (self, before))
         self.is_leaf = True
         self._history_freed = False
-        if node.value is not None:
-            self._set_leaf(input_node(node.type, self.name, value=node.value))
+        value = node.value
+        if value is not None:
+            self._set_leaf(input_node(node.type, self.name, value=value))
             return
         self._set_leaf(node if cut_off else cut(node))
         if trace is None:
@@ -290,9 +295,11 @@ class Tensor(Operators):
 
     def detach(self) -> "Tensor":
         """The same values as a constant to every derivative."""
-        if self.node.value is not None and state.trace is None:
-            tensor = Tensor._from_array(self.node.value)
-            share(self.node, tensor.node)
+        node = self.node
+        value = node.value
+        if value is not None and state.trace is None:
+            tensor = Tensor._from_array(value)
+            share(node, tensor.node)
             return tensor
         return Tensor._from_node(cut(self._read()), False, is_leaf=True)
 
@@ -314,9 +321,10 @@ class Tensor(Operators):
             from needle_ir.realize import refuse_to_read
 
             refuse_to_read()
-        self.realize()
-        assert self.node.value is not None
-        view = self.node.value.view()
+        value = self.node.value
+        while value is None:  # between two lines here, another thread may begin to update it
+            value = self.realize().node.value
+        view = value.view()
         view.flags.writeable = False
         return view
 

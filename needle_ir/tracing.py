@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import repeat
 from operator import attrgetter, eq, is_
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from needle_ir.pytree import LEAF, Tree, flatten, unflatten
 from needle_ir.realize import canonicalize, leaf_arrays, sync
 from needle_ir.recording import Trace, state, tracing
 from needle_ir.tensor import Tensor
+
+if TYPE_CHECKING:
+    from needle_ir.runtime import Leases
 
 _DYNAMIC = (Tensor, np.ndarray)
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -92,7 +95,7 @@ class Recording:
             [target for target in targets if not isinstance(target, int)]
             for targets in (self.data_writes, self.grad_writes)
         )
-        return Leaves(tensors, receivers, types)
+        return Leaves(tensors, receivers, types, [i for i, _ in self.replaced])
 
     @cached_property
     def _is_as_it_was(self) -> Callable[[], bool]:
@@ -155,19 +158,50 @@ class Recording:
         states = leaf_arrays([tensor.realize().node for tensor in tensors if tensor is not None])
         return [*arguments, *states, *[read() for read in self.host_values], *self.captured]
 
-    def scatter(self, arrays: Sequence[Array], arguments: Sequence[Any]) -> Any:
-        """Assign what the function assigned, and return what it returned."""
+    @cached_property
+    def replaced(self) -> tuple[tuple[int, int], ...]:
+        """Which outputs take the place of which inputs: of what it reads, what it assigns to. By
+        their positions in the graph.
+        """
+        given = len(self.graph.inputs) - len(self.state) - len(self.host_values)
+        given -= len(self.captured)
+        writes = (self.data_writes, self.grad_writes)
+        position = {
+            (id(target), bool(kind)): i
+            for i, (kind, target) in enumerate(
+                [(kind, target) for kind, targets in enumerate(writes) for target in targets],
+                len(self._returned_types),
+            )
+        }
+        keys = [(id(source.tensor), source.of_grad) for source in self.state]
+        return tuple((given + i, position[key]) for i, key in enumerate(keys) if key in position)
+
+    @property
+    def leaves(self) -> Leaves | None:
+        """Where the results go that are assigned, None for a function that assigns none."""
+        return self._leaves if self._targets else None
+
+    def scatter(
+        self,
+        arrays: Sequence[Array],
+        arguments: Sequence[Any],
+        leases: "Leases" = (),
+    ) -> Any:
+        """Assign what the function assigned, and return what it returned.
+
+        The arrays to assign lie in the memory of `leases`, or elsewhere.
+        """
         returned = map(_result, self._returned_types, arrays)
         leaves = [
             next(returned) if is_tensor else leaf
             for leaf, is_tensor in zip(self.result_leaves, self.result_is_tensor, strict=True)
         ]
-        self._assign(arrays[len(self._returned_types) :], arguments)
+        self._assign(arrays[len(self._returned_types) :], arguments, leases)
         for tensor in self.grad_resets:
             tensor.grad = None
         return unflatten(self.result_tree, leaves)
 
-    def _assign(self, arrays: Sequence[Array], arguments: Sequence[Any]) -> None:
+    def _assign(self, arrays: Sequence[Array], arguments: Sequence[Any], leases: "Leases") -> None:
         traced = state.trace is not None
         for i in range(len(arrays)) if traced else self._of_arguments:
             target = self._targets[i]
@@ -179,7 +213,7 @@ class Recording:
         if not traced:
             given = self._of_arguments
             rest = [x for i, x in enumerate(arrays) if i not in given] if given else arrays
-            self._leaves.assign(rest)
+            self._leaves.assign(rest, leases)
 
 
 def _result(type: TensorType, array: Array) -> Tensor:

@@ -18,13 +18,18 @@ from needle_ir.ir import (
 )
 from needle_ir.ops.cluster import FUSED
 from needle_ir.ops.packing import PACK, UNPACK
+from needle_ir.passes.donations import with_donations
 from needle_ir.passes.handed_back import handed_back
 from needle_ir.passes.schedule import schedule
 
 
-def make_plan(graph: Graph) -> Plan:
-    """Schedule `graph` and give every value its place."""
-    return plan_memory(graph, schedule(graph))
+def make_plan(graph: Graph, replaced: Iterable[tuple[int, int]] = ()) -> Plan:
+    """Schedule `graph` and give every value its place.
+
+    `replaced` pairs the positions of inputs with those of the outputs that the caller puts in their
+    place.
+    """
+    return with_donations(plan_memory(graph, schedule(graph)), replaced)
 
 
 def plan_memory(graph: Graph, order: tuple[Node, ...]) -> Plan:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         fused_kernel,
         make_kernel,
     )
+    from needle_ir.runtime.recycle import Leases
 
 # What only records and draws needs no kernels: the module of each name, imported on first use.
 _ON_FIRST_USE = {
@@ -27,6 +28,7 @@ _ON_FIRST_USE = {
     "VIEWS": "kernels",
     "Executor": "executor",
     "Kernel": "inline",
+    "Leases": "recycle",
     "MissingKernelError": "kernels",
     "Wrap": "executor",
     "evaluate": "kernels",
@@ -47,6 +49,7 @@ __all__ = [
     "VIEWS",
     "Executor",
     "Kernel",
+    "Leases",
     "MissingKernelError",
     "Wrap",
     "draws",

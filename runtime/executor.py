@@ -1,10 +1,10 @@
 """The executor: straight-line Python generated from a plan."""
 
-import itertools
 import linecache
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from itertools import count, zip_longest
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from needle_ir.ir import (
     CONSTANT,
     Array,
+    Graph,
     HandedBack,
     Node,
     Place,
@@ -22,18 +23,18 @@ from needle_ir.ir import (
     Trait,
 )
 from needle_ir.ops.cluster import FUSED, cluster_results
-from needle_ir.ops.packing import PACK, UNPACK
+from needle_ir.ops.packing import PACK, allocated_parts
 from needle_ir.runtime.failures import told
 from needle_ir.runtime.inline import ByName, Inline, Kernel, Lines, as_bits, define
 from needle_ir.runtime.kernels import VIEWS, kernel_row, pack_the_rest
 from needle_ir.runtime.neighbours import packing
-from needle_ir.runtime.recycle import RECYCLED_BYTES, Recycler
+from needle_ir.runtime.recycle import RECYCLED_BYTES, Leases, Recycler
 from needle_ir.runtime.tiles import Tiling, result_arrays, scratch, temporaries, tiling
 
 # Puts something around a kernel: a counter, a timer.
 Wrap = Callable[[Node, Kernel], Kernel]
 
-_numbers = itertools.count()
+_numbers = count()
 # `def run` is the first line of the generated source.
 _LINES_BEFORE = 2
 
@@ -52,6 +53,7 @@ class Executor:
         self.source = code.source
         self._lock = threading.Lock()
         self._nodes = code.nodes
+        self._donors = code.donors()
         filename = self._filename = f"<needle_ir plan {next(_numbers)}>"
         self._run: Callable[..., tuple[Array, ...]] = define(code.source, filename, "run")
         # Not by a closure: compiling one takes time that grows with the square of its variables.
@@ -65,11 +67,24 @@ class Executor:
         Raises OperandValueError or OperandIndexError, with the user's line, for values that an op
         does not take: an index out of range, an integer to a negative power.
         """
+        return self.replace(arrays, ())[0]
+
+    def replace(self, arrays: Sequence[Array], leases: Leases) -> tuple[tuple[Array, ...], Leases]:
+        """The outputs, and the leases on the memory in which the donated ones lie.
+
+        Given the leases of an earlier run, they are computed there, in the place of the inputs that
+        lie there: the caller makes sure that nobody else holds an array of them. An error on the
+        way leaves that memory half-written. Raises as a call does.
+        """
         if len(arrays) != len(self.plan.inputs):
             raise TypeError(f"{len(arrays)} arrays for a plan of {len(self.plan.inputs)} inputs")
+        donors = self._donors
         try:
             with self._lock, np.errstate(all="ignore"):
-                return self._run(*arrays)
+                for donor, lease in zip_longest(donors, leases):
+                    donor.lend(lease)
+                outputs = self._run(*arrays)
+                return outputs, tuple([donor.latest for donor in donors])
         except Exception as error:
             node = self._failed_at(error.__traceback__)
             if node is None or (better := told(error, node)) is error:
@@ -99,7 +114,8 @@ class _Code:
         self._arrays: dict[str, Array] = {}  # those that are the same in every run, by name
         self._arena_names: dict[tuple[int, Any], str] = {}
         self._object_names: dict[int, str] = {}
-        self._parts = _parts(plan)
+        self._parts = allocated_parts(plan)
+        self._donated = {donation.whole for donation in plan.donations}
         self._recyclers: dict[int, Recycler] = {}
         self._handed_back = {} if wrap else {x.packed: x for x in plan.handed_back}
         self.nodes: list[Node] = []  # for each line of the generated function
@@ -163,15 +179,7 @@ class _Code:
         cut = tiling(node, [self._is_contiguous(i) for i in inputs])
         body = node.attrs["body"]
         names = dict(zip(body.inputs, [self._names[i] for i in inputs], strict=True))
-        slots = self._plan.slots
-        overwritten = [
-            x
-            for x, i in zip(body.inputs, inputs, strict=True)
-            if slots[i].place is Place.ARENA is slots[output].place
-            and slots[i].offset == slots[output].offset
-            and x.type == node.type
-        ]
-        places = temporaries(body, overwritten[0] if overwritten else None)
+        places = temporaries(body, self._overwritten(body, inputs, output))
         shape = cluster_results(body)[0].shape
         shapes = [shape] if cut is None else cut.tile_shapes()
         kept = [places.arrays(self._temporaries, shape) for shape in shapes]
@@ -200,6 +208,22 @@ class _Code:
                     calls.append(f"{kernel}({', '.join([*operands, names[inner]])})")
                 self._inside += [inner] * (len(calls) - len(self._inside))
         return loop.around(calls)
+
+    def _overwritten(self, body: Graph, inputs: tuple[int, ...], output: int) -> list[Node]:
+        """The operands in whose memory the last result of a cluster may be computed."""
+        slots = self._plan.slots
+        result = cluster_results(body)[-1]
+        target = slots[output]
+        donated = output in self._donated or target.inside in self._donated
+        return [
+            x
+            for x, i in zip(body.inputs, inputs, strict=True)
+            if x.type == result.type
+            and (
+                (slots[i].place is Place.ARENA is target.place and slots[i].offset == target.offset)
+                or (donated and slots[i].place in (Place.INPUT, Place.HANDED_BACK))
+            )
+        ]
 
     def _results(self, node: Node, output: int) -> list[str]:
         """The names of the arrays of a cluster's results. Those of an allocated slot are parts that
@@ -270,6 +294,11 @@ class _Code:
                     layout[f"p{back.packed}_next"] = (slots[back.packed].node.type, start)
             self._recyclers[whole] = Recycler(layout)
         return self._recyclers[whole]
+
+    def donors(self) -> list[Recycler]:
+        """What makes the arrays of the plan's donations, where they are used again at all."""
+        found = [self._recyclers.get(donation.whole) for donation in self._plan.donations]
+        return [recycler for recycler in found if recycler is not None]
 
     def _arena_array(self, number: int) -> None:
         """Name the array of an arena slot. Slots at one offset and of one type share one array,
@@ -387,24 +416,6 @@ class _Names(ByName):
         return self._bits(self["out" if of == "_out" else "x" + of])
 
 
-def _parts(plan: Plan) -> dict[int, dict[int, tuple[TensorType, int]]]:
-    """For each allocated slot the slots that are parts of its array, with the bytes at which they
-    start: what is computed in its place in it, and what is unpacked from it.
-    """
-    parts: dict[int, dict[int, tuple[TensorType, int]]] = {}
-    for step in plan.steps:
-        slot = plan.slots[step.output]
-        if slot.place is Place.OUTPUT and slot.inside is not None:
-            assert slot.offset is not None
-            parts.setdefault(slot.inside, {})[step.output] = (slot.node.type, slot.offset)
-        elif slot.place is Place.VIEW and step.node.op is UNPACK:
-            whole = step.inputs[0]
-            if plan.slots[whole].place is Place.OUTPUT and plan.slots[whole].inside is None:
-                start = step.node.attrs["start"] * step.node.dtype.itemsize
-                parts.setdefault(whole, {})[step.output] = (slot.node.type, start)
-    return parts
-
-
 def _results(name: str, node: Node) -> dict[str, tuple[TensorType, int]]:
     """Where the array of this name has the results of a cluster that packs several."""
     results = cluster_results(node.attrs["body"]) if node.op is FUSED else ()
@@ -421,4 +432,4 @@ def _scratch_bytes(step: Step) -> int:
     cut = tiling(step.node, [False] * len(step.inputs))
     body = step.node.attrs["body"]
     shape = cut.tile_shapes()[0] if cut is not None else cluster_results(body)[0].shape
-    return temporaries(body, step.node).nbytes(shape)
+    return temporaries(body, [step.node]).nbytes(shape)

@@ -249,7 +249,7 @@ def fused_kernel(
     def fused(*xs_and_out: Array) -> None:
         *xs, out = xs_and_out
         overwritten = [x for x, array in zip(body.inputs, xs, strict=True) if array is out]
-        places = temporaries(body, overwritten[0] if overwritten else None)
+        places = temporaries(body, overwritten)
         results = result_arrays(node, out)
         cut = tiling(node, [x.flags.c_contiguous for x in xs])
         shapes = [results[0].shape] if cut is None else cut.tile_shapes()

@@ -1,6 +1,7 @@
 """Memory for results that are allocated in every run, used again when nobody holds them."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from operator import is_, itemgetter
 from sys import getrefcount
@@ -35,15 +36,30 @@ class Recycler:
 
     def __init__(self, layout: Layout):
         self.layout = dict(layout)
-        self._kept: list[_Lease] = []
+        self._kept: list[Lease] = []
+        self._lent: Lease | None = None
+
+    def lend(self, lease: "Lease | None") -> None:
+        """Let the next call give the arrays of this lease, whoever holds them."""
+        self._lent = lease
+
+    @property
+    def latest(self) -> "Lease":
+        """What the last call gave."""
+        return self._kept[-1]
 
     def __call__(self) -> tuple[Array, ...]:
         """The arrays in the order of the layout, with unset contents."""
+        if self._lent is not None:
+            lease, self._lent = self._lent, None
+            if lease is not self._kept[-1]:
+                self._kept = [*[x for x in self._kept if x is not lease], lease][-_KEPT:]
+            return lease.arrays
         for i, lease in enumerate(self._kept):
             if lease.is_unused():
                 self._kept.append(self._kept.pop(i))
                 return lease.arrays
-        self._kept.append(_Lease(self.layout))
+        self._kept.append(Lease(self.layout))
         del self._kept[:-_KEPT]
         return self._kept[-1].arrays
 
@@ -67,7 +83,7 @@ class Recycler:
         return find
 
 
-class _Lease:
+class Lease:
     """Arrays over one piece of memory, and the reference counts that they have while unused."""
 
     __slots__ = ("_unused", "_watched", "arrays")
@@ -89,5 +105,19 @@ class _Lease:
         """Whether nobody has one of the arrays, or a view of one."""
         return _COUNTS_ARE_EXACT and self._counts() == self._unused
 
+    def counts_in(self, arrays: Sequence[Array]) -> list[int]:
+        """What the reference counts are while a list of `arrays`, and nobody else, holds some."""
+        found = Counter(map(id, arrays))
+        watched = map(id, self._watched)
+        return [n + found[i] for n, i in zip(self._unused, watched, strict=True)]
+
+    def has(self, counts: list[int]) -> bool:
+        """Whether these are the reference counts now."""
+        return _COUNTS_ARE_EXACT and self._counts() == counts
+
     def _counts(self) -> list[int]:
         return [*map(getrefcount, self._watched)]
+
+
+# Of several recyclers, what each gave: None where that is not known, or must not be used again.
+Leases = Sequence[Lease | None]

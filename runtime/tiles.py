@@ -1,6 +1,6 @@
 """Fused clusters, tile by tile: arrays that outgrow the cache are worked on in pieces that fit."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -88,11 +88,11 @@ class Temporaries:
         return sum(aligned(prod(shape) * dtype.itemsize) for dtype in self.dtypes)
 
 
-def temporaries(body: Graph, overwritten: Node | None) -> Temporaries:
+def temporaries(body: Graph, overwritten: Collection[Node]) -> Temporaries:
     """A value takes over an array whose number was read for the last time.
 
-    The array of the result that is computed last is among them, from the start or, where it is the
-    array of the operand `overwritten`, from when that was read for the last time.
+    The array of the result that is computed last is among them, from the start or, where it may be
+    the array of operands `overwritten`, from when these were read for the last time.
     """
     results = cluster_results(body)
     own = {node: i - len(results) for i, node in enumerate(results)}
@@ -103,11 +103,17 @@ def temporaries(body: Graph, overwritten: Node | None) -> Temporaries:
         last_use.update(dict.fromkeys(node.inputs, node))
     number: dict[Node, int] = {}
     dtypes: list[DType] = []
-    free: list[int] = [] if overwritten is not None else [own[last]]
+    waiting = set(overwritten)
+    free: list[int] = [] if waiting else [own[last]]
     for node in computed:
         for x in dict.fromkeys(node.inputs):
-            if last_use[x] is node and (x in number or x is overwritten) and x not in own:
-                free.append(number.get(x, own[last]))
+            if last_use[x] is not node or x in own:
+                continue
+            if x in number:
+                free.append(number[x])
+            elif x in waiting:
+                waiting.remove(x)
+                free += [] if waiting else [own[last]]
         if node in own:
             number[node] = own[node]
             continue

@@ -28,7 +28,7 @@ from needle_ir.ir.node import (
 from needle_ir.ir.operators import Operators
 from needle_ir.ir.origin import Origin, capture_origin, inherit_origin, scope
 from needle_ir.ir.passes import Instrument, Pass, RewriteInstrument
-from needle_ir.ir.plan import ALIGNMENT, HandedBack, Place, Plan, Slot, Step, aligned
+from needle_ir.ir.plan import ALIGNMENT, Donation, HandedBack, Place, Plan, Slot, Step, aligned
 from needle_ir.ir.printer import print_attr, print_graph, statement, value_names
 from needle_ir.ir.registry import register_library, register_op
 from needle_ir.ir.representation import Representable
@@ -61,6 +61,7 @@ __all__ = [
     "Cost",
     "DType",
     "DTypeError",
+    "Donation",
     "Graph",
     "HandedBack",
     "Instrument",

@@ -75,6 +75,20 @@ class HandedBack:
     parts: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Donation:
+    """An allocated array that may be written where an earlier run put it, though inputs lie there.
+
+    A training step is given the parameters that it returned in the step before. Where nobody else
+    holds them the new ones may be computed in their place. `whole` is the slot of the array;
+    `replaced` pairs the slots of inputs that may lie in it with the slots of the outputs that are
+    computed in their place: no input is read after its bytes were written.
+    """
+
+    whole: int
+    replaced: tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True)
 class Plan(Representable):
     """What the runtime runs: steps in order over slots, and one arena of `arena_bytes`.
@@ -89,6 +103,7 @@ class Plan(Representable):
     outputs: tuple[int, ...]
     arena_bytes: int
     handed_back: tuple[HandedBack, ...] = ()
+    donations: tuple[Donation, ...] = ()
 
     @cached_property
     def naive_bytes(self) -> int:
@@ -160,4 +175,11 @@ class Plan(Representable):
             f"arena {self.arena_bytes:,} bytes; without reuse {self.naive_bytes:,}; "
             f"peak {peak:,} alive at step {step_number}"
         )
+        pairs = [pair for donation in self.donations for pair in donation.replaced]
+        if pairs:
+            nbytes = sum(self.slots[output].nbytes for _, output in pairs)
+            lines.append(
+                f"in the place of {len(pairs)} inputs, where nobody else holds them: "
+                f"{nbytes:,} bytes"
+            )
         return "\n".join(lines)

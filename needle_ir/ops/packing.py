@@ -9,6 +9,8 @@ from typing import Any
 from needle_ir.ir import (
     Node,
     Op,
+    Place,
+    Plan,
     Promotion,
     ShapeError,
     TensorType,
@@ -86,3 +88,21 @@ def _parts(flat: TensorType, shapes: tuple[Ints, ...]) -> tuple[Node, ...]:
     return tuple(
         [unpack(input_node(flat), s, shape) for s, shape in zip(starts, shapes, strict=False)]
     )
+
+
+def allocated_parts(plan: Plan) -> dict[int, dict[int, tuple[TensorType, int]]]:
+    """For each allocated slot the slots that are parts of its array, with the bytes at which they
+    start: what is computed in its place in it, and what is unpacked from it.
+    """
+    parts: dict[int, dict[int, tuple[TensorType, int]]] = {}
+    for step in plan.steps:
+        slot = plan.slots[step.output]
+        if slot.place is Place.OUTPUT and slot.inside is not None:
+            assert slot.offset is not None
+            parts.setdefault(slot.inside, {})[step.output] = (slot.node.type, slot.offset)
+        elif slot.place is Place.VIEW and step.node.op is UNPACK:
+            whole = step.inputs[0]
+            if plan.slots[whole].place is Place.OUTPUT and plan.slots[whole].inside is None:
+                start = step.node.attrs["start"] * step.node.dtype.itemsize
+                parts.setdefault(whole, {})[step.output] = (slot.node.type, start)
+    return parts

@@ -113,7 +113,7 @@ def test_a_value_that_is_asked_for_while_tracing_is_no_failure(folder: Path) -> 
 
 
 def test_planning_that_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(graph: Graph) -> None:
+    def broken(graph: Graph, replaced: object) -> None:
         raise RuntimeError("no memory plan")
 
     monkeypatch.setattr("needle_ir.passes.make_plan", broken)

@@ -1,0 +1,262 @@
+"""State that a jitted function updates where it lies, when nobody else holds it."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import needle_ir as ndl
+from needle_ir import Tensor, leaves, nn, optim
+from needle_ir.compiler import running_with
+from needle_ir.ir import Array, Plan
+from needle_ir.runtime import Executor, executor
+from tests.frontend.test_held_arrays import Training
+
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "Adam": optim.Adam,
+    "Adam with decay": lambda params, lr: optim.Adam(params, lr, weight_decay=0.1),
+    "SGD": optim.SGD,
+    "SGD with momentum": lambda params, lr: optim.SGD(params, lr, momentum=0.9, weight_decay=0.1),
+}
+
+
+@pytest.fixture(autouse=True)
+def own_stream() -> Any:
+    yield
+    ndl.manual_seed(None)
+
+
+@pytest.fixture
+def small_arrays_are_recycled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "RECYCLED_BYTES", 1)
+
+
+def places(tensors: Sequence[Tensor | None]) -> list[int]:
+    return [tensor.cached_data.ctypes.data for tensor in tensors if tensor is not None]
+
+
+@pytest.mark.parametrize("of_images", [True, False])
+def test_a_loop_settles_on_one_set_of_arrays_and_nodes(of_images: bool) -> None:
+    training = Training(ndl.jit, of_images=of_images)
+    params = training.params
+    training()
+    before = places([*params, *[p.grad for p in params]])
+    nodes = [id(p.node) for p in params]
+    grads = [id(p.grad) for p in params]
+    for _ in range(5):
+        training()
+        assert places([*params, *[p.grad for p in params]]) == before
+        assert [id(p.node) for p in params] == nodes
+        assert [id(p.grad) for p in params] == grads
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))
+@pytest.mark.parametrize("of_images", [True, False])
+def test_the_bits_are_those_of_new_arrays(
+    optimizer: Any, of_images: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train() -> list[bytes]:
+        training = Training(ndl.jit, optimizer, of_images=of_images)
+        for _ in range(12):
+            training()
+        return [x.numpy().tobytes() for x in training.everything() if x is not None]
+
+    in_place = train()
+    monkeypatch.setattr(leaves, "_COUNTS_ARE_EXACT", False)
+    assert train() == in_place
+
+
+def test_what_somebody_holds_for_one_step_costs_one_new_array() -> None:
+    training = Training(ndl.jit, of_images=False)
+    for _ in range(2):
+        training()
+    weight = training.params[0]
+    (before,) = places([weight])
+    held, copy = weight.cached_data, weight.numpy()
+    training()
+    (after,) = places([weight])
+    assert after != before
+    np.testing.assert_array_equal(held, copy)
+    for _ in range(3):
+        training()
+        assert places([weight]) == [after]
+
+
+def test_a_function_that_reads_what_it_replaced(small_arrays_are_recycled: None) -> None:
+    a, b = Tensor(np.arange(6.0)), Tensor(np.ones(6))
+
+    @ndl.jit
+    def step() -> Tensor:
+        old = a.data
+        a.data = a.data * 0.5 + b.data
+        b.data = ndl.ops.exp(-(old @ old)) + b.data
+        return old
+
+    x, y = np.arange(6.0), np.ones(6)
+    for _ in range(5):
+        old = step()
+        np.testing.assert_allclose(old.numpy(), x, rtol=1e-6)
+        x, y = x * 0.5 + y, np.exp(-(x @ x)) + y
+        np.testing.assert_allclose(a.numpy(), x, rtol=1e-6)
+        np.testing.assert_allclose(b.numpy(), y, rtol=1e-6)
+
+
+def test_tensors_that_change_places(small_arrays_are_recycled: None) -> None:
+    a, b = Tensor(np.arange(6.0)), Tensor(np.ones(6))
+
+    @ndl.jit
+    def step() -> None:
+        a.data, b.data = b.data + 0.0, a.data * 2.0
+
+    x, y = np.arange(6.0), np.ones(6)
+    for _ in range(5):
+        step()
+        x, y = y, x * 2
+        np.testing.assert_array_equal(a.numpy(), x)
+        np.testing.assert_array_equal(b.numpy(), y)
+
+
+def test_a_parameter_that_is_an_argument_too(small_arrays_are_recycled: None) -> None:
+    a = Tensor(np.arange(6.0), requires_grad=False)
+
+    @ndl.jit
+    def step(given: Tensor) -> Tensor:
+        a.data = a.data * 0.5
+        return ndl.ops.exp(given).sum() + given
+
+    x = np.arange(6.0)
+    for _ in range(5):
+        result = step(a)
+        np.testing.assert_allclose(result.numpy(), np.exp(x).sum() + x, rtol=1e-6)
+        x = x * 0.5
+
+
+def test_two_tensors_that_get_one_value(small_arrays_are_recycled: None) -> None:
+    a, b = Tensor(np.arange(6.0)), Tensor(np.ones(6))
+
+    @ndl.jit
+    def step() -> None:
+        a.data = b.data = a.data + 2.0 * b.data
+
+    x, y = np.arange(6.0), np.ones(6)
+    for _ in range(5):
+        step()
+        x = y = x + 2.0 * y
+        np.testing.assert_array_equal(a.numpy(), x)
+        np.testing.assert_array_equal(b.numpy(), y)
+
+
+def test_gradients_that_add_up(small_arrays_are_recycled: None) -> None:
+    w = nn.Parameter(np.arange(6.0))
+
+    @ndl.jit
+    def step() -> None:
+        (w * w).sum().backward()
+
+    @ndl.jit
+    def collect() -> None:
+        before = w.grad
+        (w * w).sum().backward()
+        assert before is not None
+        assert w.grad is not None
+        w.grad = w.grad + before
+
+    step()
+    for number in range(2, 6):
+        collect()
+        assert w.grad is not None
+        np.testing.assert_array_equal(w.grad.numpy(), number * 2 * np.arange(6.0))
+
+
+class Stopped(BaseException):
+    """What Ctrl-C raises, in a class of its own."""
+
+
+def test_after_an_error_everything_has_a_value_and_training_goes_on() -> None:
+    training = Training(ndl.jit, of_images=False)
+    for _ in range(3):
+        training()
+
+    def stop(plan: Plan, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        raise Stopped
+
+    before = [x.numpy() for x in training.everything()]
+    with running_with(stop), pytest.raises(Stopped):
+        training()
+    for x, expected in zip(training.everything(), before, strict=True):
+        np.testing.assert_array_equal(x.numpy(), expected)
+    assert np.isfinite(training()[0].item())
+
+
+def slowly(reached: threading.Event, go_on: threading.Event) -> Any:
+    """Runs a plan, but waits first, while the leaves that it updates have no values."""
+
+    def run(plan: Plan, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        reached.set()
+        assert go_on.wait(30)
+        return Executor(plan)(arrays)
+
+    return run
+
+
+READS: dict[str, Callable[[Training], Array]] = {
+    "numpy()": lambda t: t.params[0].numpy(),
+    "recorded": lambda t: (t.params[0] * 1.0).numpy(),
+    "detach()": lambda t: t.params[0].detach().numpy(),
+    "assigned": lambda t: assigned(t.params[0]),
+    "a copy": lambda t: Tensor(t.params[0]).numpy(),
+    "traced": lambda t: ndl.compile(lambda: t.params[0] * 1.0)().numpy(),
+    "jitted": lambda t: ndl.jit(lambda: t.params[0] * 1.0)().numpy(),
+    "an argument": lambda t: ndl.jit(lambda w: w * 1.0)(t.params[0].data).numpy(),
+    "state_dict()": lambda t: t.model.state_dict()["0.weight"],
+}
+
+
+def assigned(source: Tensor) -> Array:
+    tensor = Tensor(np.zeros(source.shape, np.float32))
+    tensor.data = source.data
+    return tensor.numpy()
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=list(READS))
+def test_a_thread_that_reads_during_an_update_waits_for_it(read: Any) -> None:
+    training = Training(ndl.jit, of_images=False)
+    for _ in range(3):
+        training()
+    before = training.params[0].numpy()
+    reached, go_on = threading.Event(), threading.Event()
+    found: list[Array] = []
+
+    def train() -> None:
+        with running_with(slowly(reached, go_on)):
+            training()
+
+    threads = [threading.Thread(target=train)]
+    threads[0].start()
+    assert reached.wait(30)
+    threads.append(threading.Thread(target=lambda: found.append(read(training))))
+    threads[1].start()
+    threads[1].join(0.2)
+    assert found == []
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    np.testing.assert_array_equal(found[0], training.params[0].numpy())
+    assert not np.array_equal(found[0], before)
+
+
+def test_the_updating_thread_itself_does_not_wait_for_ever() -> None:
+    """A signal handler or a destructor may read a parameter in the middle of an update."""
+    training = Training(ndl.jit, of_images=False)
+    for _ in range(3):
+        training()
+
+    def read(plan: Plan, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        training.params[0].numpy()
+        return Executor(plan)(arrays)
+
+    with running_with(read), pytest.raises(RuntimeError, match="is being updated"):
+        training()
+    assert np.isfinite(training()[0].item())
