@@ -1,31 +1,40 @@
 """Kernels of the ops that are right where their definition by `exp` and `log` is not."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from needle_ir.ir import Array, Node
+from needle_ir.ir import Array, Node, TensorType
 from needle_ir.runtime.inline import Kernel
+from needle_ir.runtime.rows import Reduce, largest_of, total_of
 
-# The methods `max`, `sum` and `all` are Python around these, and take up to twice as long for the
-# few classes of a classifier.
-_max, _sum, _all = np.maximum.reduce, np.add.reduce, np.logical_and.reduce
+# The method `all` is Python around this. In a training step each look-up costs a little as well.
+_all, _isfinite = np.logical_and.reduce, np.isfinite
+_subtract, _exp = np.subtract, np.exp
 
 
-def _largest(x: Array, axes: tuple[int, ...]) -> Array:
-    """The largest element of each row, to subtract before exponentiating."""
-    top: Array = _max(x, axes, keepdims=True)
-    finite = np.isfinite(top)
-    # inf - inf is NaN: where the largest element is no number to subtract, nothing is.
-    return top if _all(finite, None) else np.where(finite, top, top.dtype.type(0))
+def _subtrahend(x: TensorType, axes: tuple[int, ...]) -> Reduce:
+    """What gives the largest element of each row, to subtract before exponentiating."""
+    largest = largest_of(x, axes)
+
+    def subtrahend(array: Array) -> Array:
+        top = largest(array)
+        finite = _isfinite(top)
+        # inf - inf is NaN: where the largest element is no number to subtract, nothing is.
+        return top if _all(finite, None) else np.where(finite, top, top.dtype.type(0))
+
+    return subtrahend
 
 
 def make_logsumexp(node: Node) -> Kernel:
     """log(sum(exp(x - top))) + top, with the largest element of the row as top."""
-    axes = node.attrs["axes"]
+    axes, (x,) = node.attrs["axes"], node.inputs
+    subtrahend, total = _subtrahend(x.type, axes), total_of(x.type, axes)
 
     def logsumexp(x: Array, out: Array) -> None:
-        top = _largest(x, axes)
-        total = np.log(_sum(np.exp(x - top), axes, keepdims=True)) + top
-        np.copyto(out, total.reshape(out.shape))
+        top = subtrahend(x)
+        result = np.log(total(np.exp(x - top))) + top
+        np.copyto(out, result.reshape(out.shape))
 
     return logsumexp
 
@@ -33,12 +42,13 @@ def make_logsumexp(node: Node) -> Kernel:
 def make_softmax(node: Node) -> Kernel:
     """exp(x - top) / sum(exp(x - top)), with the largest element of the row as top."""
     axes = node.attrs["axes"]
+    subtrahend, total = _subtrahend(node.type, axes), total_of(node.type, axes)
 
     def softmax(x: Array, out: Array) -> None:
         if x.size:
-            np.subtract(x, _largest(x, axes), out)
-            np.exp(out, out)
-            np.divide(out, _sum(out, axes, keepdims=True), out)
+            _subtract(x, subtrahend(x), out)
+            _exp(out, out)
+            np.divide(out, total(out), out)
 
     return softmax
 
@@ -46,42 +56,56 @@ def make_softmax(node: Node) -> Kernel:
 def make_log_softmax(node: Node) -> Kernel:
     """(x - top) - log(sum(exp(x - top))), with the largest element of the row as top."""
     axes = node.attrs["axes"]
+    subtrahend, total = _subtrahend(node.type, axes), total_of(node.type, axes)
 
     def log_softmax(x: Array, out: Array) -> None:
         if x.size:
-            np.subtract(x, _largest(x, axes), out)
-            np.subtract(out, np.log(_sum(np.exp(out), axes, keepdims=True)), out)
+            _subtract(x, subtrahend(x), out)
+            _subtract(out, np.log(total(_exp(out))), out)
 
     return log_softmax
 
 
-def _weighted(x: Array, weights: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """weights * exp(x - top), and top, the largest element of the row whose weight is not 0."""
-    counted: Array = np.where(weights != 0, x, x.dtype.type(-np.inf))
-    top = _largest(counted, axes)
-    return weights * np.exp(counted - top), top
+def _terms(node: Node) -> TensorType:
+    """The type of weights * exp(x)."""
+    x, weights = node.inputs
+    return TensorType(np.broadcast_shapes(x.shape, weights.shape), x.dtype)
+
+
+def _weighted(node: Node) -> Callable[[Array, Array], tuple[Array, Array]]:
+    """What gives weights * exp(x - top), and top, the largest element of the row whose weight is
+    not 0.
+    """
+    subtrahend = _subtrahend(_terms(node), node.attrs["axes"])
+
+    def weighted(x: Array, weights: Array) -> tuple[Array, Array]:
+        counted: Array = np.where(weights != 0, x, x.dtype.type(-np.inf))
+        top = subtrahend(counted)
+        return weights * np.exp(counted - top), top
+
+    return weighted
 
 
 def make_weighted_logsumexp(node: Node) -> Kernel:
     """log(sum(weights * exp(x - top))) + top."""
-    axes = node.attrs["axes"]
+    weighted, total = _weighted(node), total_of(_terms(node), node.attrs["axes"])
 
     def weighted_logsumexp(x: Array, weights: Array, out: Array) -> None:
-        terms, top = _weighted(x, weights, axes)
-        total = np.log(terms.sum(axes, keepdims=True)) + top
-        np.copyto(out, total.reshape(out.shape))
+        terms, top = weighted(x, weights)
+        result = np.log(total(terms)) + top
+        np.copyto(out, result.reshape(out.shape))
 
     return weighted_logsumexp
 
 
 def make_weighted_softmax(node: Node) -> Kernel:
     """weights * exp(x - top) / sum(weights * exp(x - top))."""
-    axes = node.attrs["axes"]
+    weighted, total = _weighted(node), total_of(_terms(node), node.attrs["axes"])
 
     def weighted_softmax(x: Array, weights: Array, out: Array) -> None:
         if out.size:
-            terms, _ = _weighted(x, weights, axes)
-            np.divide(terms, terms.sum(axes, keepdims=True), out)
+            terms, _ = weighted(x, weights)
+            np.divide(terms, total(terms), out)
 
     return weighted_softmax
 

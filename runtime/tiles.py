@@ -11,7 +11,7 @@ from needle_ir.ops.cluster import cluster_results
 
 # A tile of one array. A cluster reads and writes several, and all of them should fit into the
 # second-level cache, of which a core has 256 KiB to 2 MiB.
-TILE_BYTES = 1 << 18
+TILE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,16 @@ def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
     `__apply_op__(op, operands, attrs)`, as tensors and patterns do: then the result is what the
     first such operand's method returns. Python scalars and arrays may stand beside either.
     """
+    has_node = not operands
     for operand in operands:
-        record = getattr(type(operand), "__apply_op__", None)
+        kind = type(operand)
+        if kind is Node:
+            has_node = True
+            continue
+        record = getattr(kind, "__apply_op__", None)
         if record is not None:
             return record(operand, op, operands, attrs)
-    if operands and not any(isinstance(operand, Node) for operand in operands):
+    if not has_node:
         kinds = ", ".join(type(operand).__name__ for operand in operands)
         raise DTypeError(f"{op.name}({kinds}): one operand at least must be a tensor")
     return build(op, operands, attrs)

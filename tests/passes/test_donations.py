@@ -1,6 +1,6 @@
 """Outputs in the place of inputs: only where no input is read after its bytes were written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
