@@ -69,7 +69,7 @@ class Leaves:
         If there is something, the leaves have no values until `assign` or `restore`. `arrays` are
         what the program is about to read. Who calls this holds them in this one list.
         """
-        if not self._leases or state.trace is not None or not self._are_in_use():
+        if not self._leases or state.trace is not None or not self.are_in_use():
             return ()
         nodes = self._given
         self._claimed = [*map(_value, nodes)]
@@ -120,7 +120,7 @@ class Leaves:
         self._leases, self._counts = leases, None
         self._forget()
 
-    def _are_in_use(self) -> bool:
+    def are_in_use(self) -> bool:
         """Whether the tensors have what the call before gave them, and are called as they were."""
         return (
             all(map(is_, map(_node, self._tensors), self._given))

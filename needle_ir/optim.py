@@ -1,9 +1,10 @@
 """Optimizers: SGD, Adam. `step()` is where a training step is computed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from itertools import accumulate
 from operator import add
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from needle_ir.ir import (
     scope,
 )
 from needle_ir.ops.markers import cut
+from needle_ir.leaves import Leaves
 from needle_ir.realize import sync
 from needle_ir.recording import guarded, host_scalar, no_grad, state
 from needle_ir.tensor import Tensor
@@ -30,7 +32,8 @@ _MOMENT_DTYPE = np.dtype(np.float32)
 class _Group:
     """The parameters of one dtype, and for each kind of moment the moments of them all.
 
-    Moments are kept as one packed tensor: a step updates all parameters as one long vector.
+    Moments are kept as one packed tensor: a step updates all parameters as one long vector. In no
+    trace the parameters are kept so as well, and each of them is a view of a part.
     """
 
     def __init__(self, params: list[Tensor], moments: Iterable[str]):
@@ -39,6 +42,13 @@ class _Group:
         self._moments = {
             name: Tensor(np.zeros(size, _MOMENT_DTYPE), requires_grad=False) for name in moments
         }
+        self._which: list[int] = []  # the parameters that are views of parts of `_packed`
+        self._packed: Tensor | None = None
+        self._leaves: Leaves | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The parameters of a copy are on their own.
+        return {**vars(self), "_which": [], "_packed": None, "_leaves": None}
 
     def rename(self, prefix: str) -> None:
         """Name the moments, for the graphs that show them."""
@@ -48,6 +58,50 @@ class _Group:
     def with_gradient(self) -> list[int]:
         """Which parameters have one, by their position."""
         return [i for i, p in enumerate(self.params) if p._has_grad()]
+
+    def parameters(self, which: list[int]) -> Node:
+        """Some parameters, packed."""
+        params = [self.params[i] for i in which]
+        if state.trace is not None:
+            result: Node = ops.pack(*[p._read() for p in params])
+            return result
+        packed, leaves = self._packed, self._leaves
+        if packed is None or which != self._which or leaves is None or not leaves.are_in_use():
+            packed = Tensor._from_array(np.concatenate([p.cached_data for p in params], axis=None))
+            packed.rename("parameters")
+            leaves = Leaves(params, (), [p.node.type for p in params])
+            self._which = which
+            self._hand_out(packed, leaves)
+        return packed.node
+
+    def assign_parameters(self, which: list[int], new: Node) -> Callable[[], None]:
+        """Let the packed `new` be some parameters. What this returns does so when it is computed,
+        if that is not at once.
+        """
+        params = [self.params[i] for i in which]
+        if state.trace is not None:
+            parts = ops.unpack_all(cut(new), [p.shape for p in params])
+            for p, part in zip(params, parts, strict=True):
+                p._assign(part, cut_off=True)
+            return lambda: None
+        packed = Tensor._from_node(cut(new), requires_grad=False, is_leaf=True)
+        packed.name = "parameters"
+        leaves = self._leaves
+        assert leaves is not None
+        return lambda: self._hand_out(packed, leaves)
+
+    def _hand_out(self, packed: Tensor, leaves: Leaves) -> None:
+        """Let the parameters be views of the parts of `packed`, which has a value."""
+        array = packed.node.value
+        assert array is not None
+        position, parts = 0, []
+        for i in self._which:
+            p = self.params[i]
+            end = position + p.size
+            parts.append(array[position:end].reshape(p.shape))
+            position = end
+        leaves.assign(parts)
+        self._packed, self._leaves = packed, leaves
 
     def moment(self, name: str, i: int) -> Node:
         """The moment of one parameter, in its shape."""
@@ -99,8 +153,10 @@ class Optimizer:
         Forward pass, gradients and updates run as one plan. Gradients are not modified.
         """
         with no_grad(), scope(type(self).__name__, "update"), inherit_origin(capture_origin()):
-            self._record_step()
+            assign = self._record_step()
         sync()
+        for assign_parameters in assign:
+            assign_parameters()
 
     def update(
         self, parameter: Node, gradient: Node, moments: dict[str, Node]
@@ -111,14 +167,15 @@ class Optimizer:
         """
         raise TypeError(f"{type(self).__name__} does not define update()")
 
-    def _record_step(self) -> None:
+    def _record_step(self) -> list[Callable[[], None]]:
+        """Record the step. What this returns is to be called when it was computed."""
+        assign: list[Callable[[], None]] = []
         for group in self._groups:
             which = group.with_gradient()
             if not which:
                 continue
-            params = [group.params[i] for i in which]
-            parameter = ops.pack(*[p._read() for p in params])
-            gradient = packed_gradients(params)
+            parameter = group.parameters(which)
+            gradient = packed_gradients([group.params[i] for i in which])
             decay = guarded(self, "weight_decay")
             if decay:
                 gradient = ops.decayed_gradient(gradient, parameter, decay=decay)
@@ -126,9 +183,8 @@ class Optimizer:
             new, new_moments = self.update(parameter, gradient, moments)
             for name, moment in new_moments.items():
                 group.assign_moments(name, which, moment)
-            parts = ops.unpack_all(cut(new), [p.shape for p in params])
-            for p, part in zip(params, parts, strict=True):
-                p._assign(part, cut_off=True)
+            assign.append(group.assign_parameters(which, new))
+        return assign
 
     def _learning_rate(self) -> Node:
         return host_scalar(lambda: self.lr, np.dtype(np.float32), "lr")
@@ -248,9 +304,9 @@ class Adam(Optimizer):
         """The moving average of the squared gradient of each parameter."""
         return self._moment_of_each("v")
 
-    def _record_step(self) -> None:
+    def _record_step(self) -> list[Callable[[], None]]:
         self._t._assign(self._t._read() + 1)
-        super()._record_step()
+        return super()._record_step()
 
     def update(
         self, parameter: Node, gradient: Node, moments: dict[str, Node]
