@@ -10,6 +10,10 @@ from needle_ir.ir import ShapeError
 from needle_ir.tensor import Tensor
 
 
+# A union is put together each time that it is written.
+_NUMBERS = (int, float, np.integer, np.floating)
+
+
 def whole_number(name: str, value: Any, at_least: int = 0) -> int:
     """`value` as an int. Raises TypeError where it is no integer, ValueError where it is less."""
     try:
@@ -23,7 +27,7 @@ def whole_number(name: str, value: Any, at_least: int = 0) -> int:
 
 def real_number(name: str, value: Any) -> Any:
     """`value` itself. Raises TypeError where it is no Python or NumPy number."""
-    if not isinstance(value, int | float | np.integer | np.floating):
+    if not isinstance(value, _NUMBERS):
         raise TypeError(f"{name} is {value!r}; it must be a number")
     return value
 
@@ -64,7 +68,7 @@ def lengths(name: str, shape: Iterable[Any]) -> tuple[int, ...]:
 
 def check_array(name: str, x: Any) -> None:
     """Raise TypeError where `x` is neither a tensor nor an array."""
-    if not isinstance(x, Tensor | np.ndarray):
+    if not isinstance(x, Tensor) and not isinstance(x, np.ndarray):
         raise TypeError(f"{name} takes a Tensor, not {type(x).__name__}")
 
 

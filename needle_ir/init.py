@@ -103,7 +103,7 @@ def randb(
         return _with_grad(kept, requires_grad)
     drawn = np.empty(shape, np.float32 if draws.own else np.float64)
     draws.uniform(drawn)
-    return _made(drawn <= p, dtype, requires_grad)
+    return _made(np.less_equal(drawn, p), dtype, requires_grad)
 
 
 def constant(
@@ -168,10 +168,9 @@ def check_labels(labels: Tensor | Array, classes: int) -> None:
         return
     if values.dtype.kind not in "biuf":
         raise TypeError(f"labels are numbers, the positions of the classes, not {labels!r:.60}")
-    if not 0 <= values.min() <= values.max() < classes:
-        raise ValueError(
-            f"labels lie in {values.min()} … {values.max()}, but there are {classes} classes"
-        )
+    least, most = np.minimum.reduce(values, None), np.maximum.reduce(values, None)
+    if not 0 <= least <= most < classes:
+        raise ValueError(f"labels lie in {least} … {most}, but there are {classes} classes")
     if is_floating(values.dtype) and (values % 1).any():
         raise ValueError("labels are whole numbers, the positions of the classes")
 
@@ -223,9 +222,12 @@ def _empty(shape: tuple[int, ...], dtype: Any) -> Array:
 
 def _made(array: Array, dtype: Any, requires_grad: bool) -> Tensor:
     """The tensor of a new array."""
+    kind = as_dtype(dtype)
     # Where the axes are () NumPy makes a number of some arrays.
-    own = np.asarray(array).astype(as_dtype(dtype), copy=False)
-    return Tensor._from_array(own, requires_grad and is_floating(own.dtype))
+    own = np.asarray(array)
+    if own.dtype != kind:
+        own = own.astype(kind)
+    return Tensor._from_array(own, requires_grad and is_floating(kind))
 
 
 def _drawn(node: Any, requires_grad: bool) -> Tensor:

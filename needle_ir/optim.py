@@ -20,8 +20,8 @@ from needle_ir.ir import (
     is_floating,
     scope,
 )
-from needle_ir.ops.markers import cut
 from needle_ir.leaves import Leaves
+from needle_ir.ops.markers import cut
 from needle_ir.realize import sync
 from needle_ir.recording import guarded, host_scalar, no_grad, state
 from needle_ir.tensor import Tensor

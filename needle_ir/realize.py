@@ -2,10 +2,11 @@
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from itertools import repeat
+from operator import attrgetter, is_
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from weakref import ref
 
 from needle_ir import ops
@@ -16,6 +17,7 @@ from needle_ir.ir import (
     Array,
     Graph,
     Node,
+    Op,
     Origin,
     Trait,
     capture_origin,
@@ -29,6 +31,8 @@ from needle_ir.tensor import Tensor
 
 if TYPE_CHECKING:
     from needle_ir.outline import Difference, Outline
+
+_op, _type = attrgetter("op"), attrgetter("type")
 
 CACHE_CAPACITY = 256
 # Behind so many values the walk looks for expressions that stabilize can use.
@@ -51,10 +55,61 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
-@dataclass(frozen=True)
+class _Shape:
+    """A recorded subgraph without its nodes, to recognize the same one in the next step.
+
+    A training loop records the same again and again. To go down from the outputs, and look whether
+    each node is what stood there before, takes a third of the time of numbering them anew.
+    """
+
+    def __init__(self, pending: "Pending"):
+        index = pending.index
+        self._count = len(index)
+        self._outputs = [index[node] for node in pending.outputs]
+        self._leaves = [index[node] for node in pending.leaves]
+        self._types = [node.type for node in pending.leaves]
+        leaves = set(pending.leaves)
+        rows = [
+            (i, node.op, node.attrs, [index[x] for x in node.inputs])
+            for node, i in index.items()
+            if node not in leaves
+        ]
+        self._rows = rows[::-1]  # users before operands
+
+    def match(self, outputs: Sequence[Node]) -> list[Node] | None:
+        """The leaves below `outputs`, where what they need has this shape."""
+        nodes: list[Any] = [None] * self._count
+        for i, node in zip(self._outputs, outputs, strict=True):
+            nodes[i] = node
+        for i, op, attrs, positions in self._rows:
+            node = nodes[i]
+            inputs = node.inputs
+            if (
+                node.op is not op
+                or node.attrs is not attrs
+                or node.value is not None
+                or len(inputs) != len(positions)
+            ):
+                return None
+            for k, x in zip(positions, inputs, strict=True):
+                if nodes[k] is not x:
+                    if nodes[k] is not None:
+                        return None
+                    nodes[k] = x
+        leaves = [nodes[i] for i in self._leaves]
+        ops, types = map(_op, leaves), map(_type, leaves)
+        if not all(map(is_, ops, repeat(INPUT))) or not all(map(is_, types, self._types)):
+            return None
+        # What stood in two places must not be one node now: each has its own derivative.
+        return leaves if len(set(nodes)) == self._count else None
+
+
+@dataclass
 class _Entry:
     program: Program
     outline: "Outline"
+    shape: _Shape | None = None
+    used: int = 0  # the number of the look-up that found it last
 
 
 class PlanCache:
@@ -65,20 +120,48 @@ class PlanCache:
 
     def __init__(self, capacity: int):
         self.capacity = capacity
-        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._entries: dict[Hashable, _Entry] = {}
+        self._latest: dict[tuple[Op, ...], _Entry] = {}  # by the ops of the outputs
         self._dropped = Dropped()
         self._lock = threading.Lock()
         self._hits = self._misses = 0
 
-    def find(self, pending: "Pending") -> Program:
-        """The program for `pending`, compiled now where it is new."""
+    def find(self, pending: "Pending", recognize: bool = False) -> Program:
+        """The program for `pending`, compiled now where it is new.
+
+        With `recognize`, `find_again` finds it where the same is recorded again.
+        """
         key = pending.key
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None:
-                self._hits += 1
-                self._entries.move_to_end(key)
-                return entry.program
+                self._hit(entry)
+        if entry is None:
+            entry = self._compile(pending, key)
+        if recognize:
+            if entry.shape is None:
+                entry.shape = _Shape(pending)
+            self._latest[tuple(map(_op, pending.outputs))] = entry
+        return entry.program
+
+    def find_again(self, outputs: Sequence[Node]) -> tuple[Program, list[Node]] | None:
+        """The program for what was recorded, and its leaves, where the last program for outputs of
+        these ops was for the same. Nothing is compiled.
+        """
+        entry = self._latest.get(tuple(map(_op, outputs)))
+        leaves = None if entry is None or entry.shape is None else entry.shape.match(outputs)
+        if entry is None or leaves is None:
+            return None
+        with self._lock:
+            self._hit(entry)
+        return entry.program, leaves
+
+    def _hit(self, entry: _Entry) -> None:
+        self._hits += 1
+        entry.used = self._hits + self._misses
+
+    def _compile(self, pending: "Pending", key: Hashable) -> _Entry:
+        with self._lock:
             self._misses += 1
         outline = pending.outline(capture_origin())
         why = self._why_not(key, outline)
@@ -88,12 +171,18 @@ class PlanCache:
         where = "" if outline.site is None else str(outline.site)
         log.add("recorded", where, why.words, len(outline.rows), seconds)
         with self._lock:
-            self._entries[key] = _Entry(program, outline)
+            entry = _Entry(program, outline, used=self._hits + self._misses)
+            self._entries[key] = entry
             while len(self._entries) > self.capacity:
-                self._dropped.add(self._entries.popitem(last=False)[0])
+                self._drop(min(self._entries, key=lambda x: self._entries[x].used))
         if why.constant is not None and log.streak(why.constant, self._hits):
             warn_of_number(why.constant, "a constant")
-        return program
+        return entry
+
+    def _drop(self, key: Hashable) -> None:
+        gone = self._entries.pop(key)
+        self._latest = {ops: entry for ops, entry in self._latest.items() if entry is not gone}
+        self._dropped.add(key)
 
     def info(self) -> CacheInfo:
         """How often a program was found, how often compiled, and how many are kept."""
@@ -104,6 +193,7 @@ class PlanCache:
         """Drop every program and start counting again."""
         with self._lock:
             self._entries.clear()
+            self._latest.clear()
             self._dropped.clear()
             self._hits = self._misses = 0
 
@@ -114,7 +204,8 @@ class PlanCache:
         with self._lock:
             if key in self._dropped:
                 return Difference(dropped_words(self.capacity))
-            kept = [entry.outline for entry in reversed(self._entries.values())]
+            entries = sorted(self._entries.values(), key=lambda entry: -entry.used)
+        kept = [entry.outline for entry in entries]
         here = [x for x in kept if x.site == outline.site]
         recent = [*here[:_COMPARED], *kept[:_COMPARED]]
         return why_not(outline, {id(x): x for x in recent}.values())
@@ -134,6 +225,13 @@ class Pending:
     index: dict[Node, int]
     rows: list[Hashable]
     behind: dict[Node, Node]  # nodes with a value, and the expressions that were walked through
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its leaves have no history, and it has nothing but outputs."""
+        return not (self.behind or self.effects or self.unused) and all(
+            leaf.op is INPUT for leaf in self.leaves
+        )
 
     @property
     def key(self) -> Hashable:
@@ -284,8 +382,14 @@ def sync(free_history: bool = True) -> None:
     state.pending.clear()
     state.recorded = 0
     if held:
-        pending = canonicalize([x.node for x in held], behind=what_is_kept())
-        _run(pending, held, free_history)
+        outputs = [x.node for x in held]
+        found = plans.find_again(outputs) if what_is_kept() is None else None
+        if found is None:
+            _run(canonicalize(outputs, behind=what_is_kept()), held, free_history)
+        else:
+            program, leaves = found
+            _compute(program, leaf_arrays(leaves), outputs, held)
+            _settle(held, free_history)
     if free_history:
         for tensor in [*state.computed.values()]:
             tensor._free_history()
@@ -299,7 +403,16 @@ def _run(pending: Pending, tensors: Sequence[Tensor], free_history: bool) -> Non
     parts = lossy_parts(pending.outputs)
     pending.outputs += [x for x in operands_to_keep(parts) if x not in pending.outputs]
     arrays = leaf_arrays(pending.leaves)
-    program = plans.find(pending)
+    program = plans.find(pending, recognize=not parts and pending.is_plain)
+    _compute(program, arrays, pending.outputs, tensors)
+    for node, part in parts.items():
+        keep(node, part)
+    _settle(tensors, free_history)
+
+
+def _compute(
+    program: Program, arrays: Sequence[Array], outputs: Sequence[Node], tensors: Sequence[Tensor]
+) -> None:
     try:
         results = program(arrays)
     except BaseException:
@@ -307,10 +420,11 @@ def _run(pending: Pending, tensors: Sequence[Tensor], free_history: bool) -> Non
         failed = {id(tensor) for tensor in tensors}
         state.pending = [x for x in state.pending if id(x()) not in failed]
         raise
-    for node, array in zip(pending.outputs, results, strict=True):
+    for node, array in zip(outputs, results, strict=True):
         node.realize(array)
-    for node, part in parts.items():
-        keep(node, part)
+
+
+def _settle(tensors: Sequence[Tensor], free_history: bool) -> None:
     for tensor in tensors:
         tensor._settle(free_history)
 

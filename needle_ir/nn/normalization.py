@@ -7,8 +7,12 @@ from needle_ir.arguments import check_array, fraction, non_negative, whole_numbe
 from needle_ir.device import Device
 from needle_ir.ir import ShapeError, capture_origin, inherit_origin
 from needle_ir.nn.module import Module, Parameter
+from needle_ir.ops.build import build
 from needle_ir.recording import guarded
 from needle_ir.tensor import Tensor
+
+
+_MEAN, _VARIANCE = ops.running_mean.op, ops.running_variance.op
 
 
 class BatchNorm1d(Module):
@@ -52,9 +56,9 @@ class BatchNorm1d(Module):
         with inherit_origin(capture_origin()):
             y: Tensor = ops.batch_norm(x, self.weight, self.bias, eps=guarded(self, "eps"))
             beta = 1 - guarded(self, "momentum")
-            mean, variance, seen = self.running_mean, self.running_var, x._read()
-            mean._assign(ops.running_mean(mean._read(), seen, beta=beta))
-            variance._assign(ops.running_variance(variance._read(), seen, beta=beta))
+            seen, how = x._read(), {"beta": beta}
+            for average, op in ((self.running_mean, _MEAN), (self.running_var, _VARIANCE)):
+                average._assign(build(op, (average._read(), seen), how))
         return y
 
 

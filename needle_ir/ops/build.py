@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import isfinite
+from operator import is_
 from typing import Any
 from warnings import warn_explicit
 
@@ -37,6 +38,12 @@ _TOLD_BY_TYPE = {bool, int, str, type(None)}
 _LEAST_FLOATS = {Promotion.FLOAT: np.float16, Promotion.QUOTIENT: np.float64}
 
 
+# The attributes in normal form and the result's type, by the op, the attributes and the operands'
+# types, where no operand had to be converted. Training asks the same in every step.
+_inferred: dict[tuple[Any, ...], tuple[Attrs, TensorType]] = {}
+_INFERRED_CAPACITY = 4096
+
+
 def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
     """The result of `op` on `operands`, of the operands' own kind.
 
@@ -65,15 +72,23 @@ def build(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Node:
     Raises ShapeError or DTypeError, with the op, the operand types and the user's line, where the
     type rule refuses them.
     """
+    key = _attrs(attrs) if attrs else NO_ATTRS
+    asked = (op, key, *[x.type if type(x) is Node else None for x in operands])
+    found = _inferred.get(asked)
+    if found is not None:
+        return Node(op, tuple(operands), *found, capture_origin())
     inputs: tuple[Node, ...] = ()
     try:
         inputs = _promote(op, operands)
-        key = _attrs(attrs) if attrs else NO_ATTRS
-        normal, result = _infer(op, key, *[node.type for node in inputs])
+        found = _infer(op, key, *[node.type for node in inputs])
     except OpError as error:
         shown = ", ".join(_describe(x) for x in inputs or operands)
         raise type(error)(f"{op.name}({shown}): {error.reason}", capture_origin()) from None
-    return Node(op, inputs, normal, result, capture_origin())
+    if all(map(is_, inputs, operands)):
+        if len(_inferred) >= _INFERRED_CAPACITY:
+            _inferred.clear()
+        _inferred[asked] = found
+    return Node(op, inputs, *found, capture_origin())
 
 
 def _attrs(attrs: Mapping[str, Any]) -> Attrs:
