@@ -9,7 +9,6 @@ import numpy as np
 from needle_ir.ir import ShapeError
 from needle_ir.tensor import Tensor
 
-
 # A union is put together each time that it is written.
 _NUMBERS = (int, float, np.integer, np.floating)
 

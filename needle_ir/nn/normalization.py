@@ -11,7 +11,6 @@ from needle_ir.ops.build import build
 from needle_ir.recording import guarded
 from needle_ir.tensor import Tensor
 
-
 _MEAN, _VARIANCE = ops.running_mean.op, ops.running_variance.op
 
 

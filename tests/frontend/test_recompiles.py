@@ -147,7 +147,7 @@ def test_other_results_are_asked_for():
     run(False)
     run(True)
     assert last_reason() == "results: 1 before, 2 now; also asked for: exp (here)"
-    plans._drop(next(iter(plans._entries)))
+    del plans._entries[next(iter(plans._entries))]
     run(False)
     assert last_reason() == "results: 2 before, 1 now; no longer asked for: exp (here)"
 
