@@ -76,7 +76,7 @@ def _leaves_below(root: Node) -> list[tuple[Tensor, list[Node]]]:
         if not inputs or node.op is STOP_GRADIENT or inputs[0].op is STOP_GRADIENT:
             owner = variables.get(node)
             leaf = None if owner is None else owner()
-            if leaf is not None:
+            if leaf is not None and leaf._requires_grad:
                 found.setdefault(id(leaf), (leaf, []))[1].append(node)
                 continue
             if node.op is STOP_GRADIENT:

@@ -25,6 +25,7 @@ _DYNAMIC = (Tensor, np.ndarray)
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 _value, _type, _grad = attrgetter("value"), attrgetter("type"), attrgetter("_grad")
+_requires_grad = attrgetter("_requires_grad")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Source:
     tensor: Tensor
     of_grad: bool
     type: TensorType
+    requires_grad: bool
 
     def now(self) -> Tensor | None:
         """The tensor to read at this call."""
@@ -102,6 +104,8 @@ class Recording:
         """Whether `what_changed` is None, without the words; it may be False where it is None."""
         owners, names, values = zip(*self.guards, strict=True) if self.guards else ((),) * 3
         types = [source.type for source in self.state]
+        tensors = [source.tensor for source in self.state]
+        wanted = [source.requires_grad for source in self.state]
         if self._state_nodes is None:
             return lambda: False
         nodes = self._state_nodes
@@ -110,6 +114,7 @@ class Recording:
             return (
                 all(map(eq, map(getattr, owners, names), values))
                 and all(map(is_, map(_type, nodes()), types))
+                and all(map(is_, map(_requires_grad, tensors), wanted))
                 and all(map(is_, map(_grad, self.without_grad), repeat(None)))
                 and self.holdings.what_changed() is None
             )
@@ -140,9 +145,12 @@ class Recording:
             if tensor is None or tensor.node.type != source.type:
                 found = "None" if tensor is None else tensor.node.type
                 return f"{source} is {found}, was {source.type}"
+            if source.tensor.requires_grad != source.requires_grad:
+                now, before = source.tensor.requires_grad, source.requires_grad
+                return f"requires_grad of {source.tensor.name or 'a tensor'} is {now}, was {before}"
         for tensor in self.without_grad:
             if tensor._grad is not None:
-                return f"{Source(tensor, True, tensor.node.type)} is there, was None"
+                return f"{Source(tensor, True, tensor.node.type, True)} is there, was None"
         return None
 
     def gather(self, arguments: Sequence[Array]) -> list[Array]:
@@ -284,8 +292,8 @@ def record(fn: Callable[..., Any], arguments: Arguments) -> Recording:
 def _source(tensor: Tensor, owners: Mapping[int, Tensor]) -> Source:
     owner = owners.get(id(tensor))
     if owner is not None:
-        return Source(owner, True, tensor.node.type)
-    return Source(tensor, False, tensor.node.type)
+        return Source(owner, True, tensor.node.type, owner.requires_grad)
+    return Source(tensor, False, tensor.node.type, tensor.requires_grad)
 
 
 def is_dynamic(leaf: Any) -> bool:

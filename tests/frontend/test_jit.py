@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -478,3 +479,28 @@ def test_a_changed_setting_of_a_module_traces_again(layer, setting):
     assert call.retraces[1:] == [f"{type(layer).__name__}.{setting} is 0.5, was {before}"]
     np.random.seed(0)
     np.testing.assert_array_equal(jitted, layer(x).numpy())
+
+
+@pytest.mark.parametrize("wrap", [ndl.jit, lambda step: step], ids=["jit", "plan cache"])
+def test_freezing_a_parameter_takes_effect_at_once(wrap: Any) -> None:
+    w, b = nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3))
+    w.rename("w")
+    opt = ndl.optim.SGD([w, b], lr=0.1)
+
+    def step() -> None:
+        opt.reset_grad()
+        (w * b).sum().backward()
+        opt.step()
+
+    run = wrap(step)
+    run()
+    w.requires_grad = False
+    before = w.numpy()
+    run()
+    np.testing.assert_array_equal(w.numpy(), before)
+    assert w.grad is None
+    w.requires_grad = True
+    run()
+    assert not np.array_equal(w.numpy(), before)
+    if wrap is ndl.jit:
+        assert run.retraces[1] == "requires_grad of w is False, was True"
