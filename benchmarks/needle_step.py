@@ -11,6 +11,8 @@ from benchmarks.configurations import Configuration
 from benchmarks.contender import Step
 from benchmarks.problem import batches, initial_parameters
 from needle_ir import nn
+from needle_ir.ops.packing import allocated_parts
+from needle_ir.runtime.recycle import RECYCLED_BYTES
 
 
 class ResidualBlock(nn.Module):
@@ -102,16 +104,29 @@ def make_step(configuration: Configuration, variant: str) -> Step:
             "BLAS": numpy_blas(),
             "random numbers": "manual_seed: SFC64, float32",
         },
-        memory=lambda: _memory(train_step, data[0]),
+        memory=lambda: _memory(train_step, data[0], in_place=variant == "jit"),
     )
 
 
-def _memory(train_step: Any, batch: tuple[ndl.Tensor, ndl.Tensor]) -> dict[str, int]:
+def _memory(
+    train_step: Any, batch: tuple[ndl.Tensor, ndl.Tensor], in_place: bool
+) -> dict[str, int]:
     plan = ndl.compile(train_step, *batch).plan
-    # What is computed in its place in a packed array has no memory of its own.
-    owners = [slot for slot in plan.slots if slot.inside is None]
+    parts = allocated_parts(plan)
+    # What the next step computes in its place again: not what is too small to be recycled.
+    kept = {
+        donation.whole
+        for donation in plan.donations
+        if donation.whole in parts or plan.slots[donation.whole].nbytes >= RECYCLED_BYTES
+    }
     return {
         "temporaries": plan.arena_bytes,
         "without reuse": plan.naive_bytes,
-        "new results": sum(slot.nbytes for slot in owners if slot.place is ndl.ir.Place.OUTPUT),
+        "new results": sum(
+            slot.nbytes
+            for number, slot in enumerate(plan.slots)
+            # What is computed in its place in a packed array has no memory of its own.
+            if slot.place is ndl.ir.Place.OUTPUT and slot.inside is None
+            if not (in_place and number in kept)
+        ),
     }
