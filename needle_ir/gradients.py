@@ -108,7 +108,7 @@ class Request:
         places = _places(*[x.type for x in nodes])
         parts = dict(zip(map(id, leaves), places, strict=True))
         for i in parts:
-            del self._rest[i]
+            self._rest.pop(i, None)  # another thread that trains the same model may have been first
         self._packed.append(_Packed(Tensor._from_node(node, self._requires_grad), parts))
         return node
 

@@ -100,7 +100,8 @@ class _Group:
             end = position + p.size
             parts.append(array[position:end].reshape(p.shape))
             position = end
-        leaves.assign(parts)
+        with leaves.lock:
+            leaves.assign(parts)
         self._packed, self._leaves = packed, leaves
 
     def moment(self, name: str, i: int) -> Node:

@@ -128,16 +128,19 @@ class Tensor(Operators):
     def _settle(self, free_history: bool) -> None:
         """After the node got its value: let go of what no derivative needs any more."""
         if self.is_leaf or not self._requires_grad:
-            self.node.forget(self.name)
+            node = self.node
+            if node.value is not None:  # another thread may have assigned one without
+                node.forget(self.name)
         elif free_history:
             self._free_history()
         else:
             state.computed[id(self)] = self
 
     def _free_history(self) -> None:
-        if not self.is_leaf and self.node.value is not None:
+        node = self.node
+        if not self.is_leaf and node.value is not None:
             self._history_freed = True
-            self.node.forget(self.name)
+            node.forget(self.name)
 
     def __apply_op__(self, op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> "Tensor":
         """Record `op` over tensors, arrays and Python scalars."""
@@ -197,8 +200,9 @@ class Tensor(Operators):
     def rename(self, name: str) -> None:
         """Give the tensor the name that graphs show for it as an input."""
         self.name = name
-        if self.node.op is INPUT and self.node.value is not None:
-            self.node.forget(name)
+        node = self.node
+        if node.op is INPUT and node.value is not None:
+            node.forget(name)
 
     # Data -------------------------------------------------------------------------------------
 
