@@ -246,7 +246,7 @@ def test_threads_that_train_and_hold(wrap: Any) -> None:
 
 # Where nothing is jitted, the threads' own calls of `reset_grad` and `backward` get in each other's
 # way, as they would in any library.
-@pytest.mark.parametrize("wrap, trainers", [(ndl.jit, 2), (lambda step: step, 1)])
+@pytest.mark.parametrize(("wrap", "trainers"), [(ndl.jit, 2), (lambda step: step, 1)])
 def test_threads_that_train_one_model_and_threads_that_look(wrap: Any, trainers: int) -> None:
     training = Training(wrap, seed=1)
     training()
