@@ -57,7 +57,19 @@ def shifted(x: Node) -> Node:
     return x - ops.max(x, 1, True)
 
 
+def in_front(x: Node) -> Node:
+    """x with one more axis."""
+    result: Node = ops.reshape(x, (1, *x.shape))
+    return result
+
+
+def shifted_in_front(x: Node) -> Node:
+    """What `shifted(in_front(x))` is when it is simplified."""
+    return x - ops.max(in_front(x), 2, True)
+
+
 MINUS = "%0 = negative(%x) : f32[2,3]"
+IN_FRONT = "%0 = reshape(%x) {shape=[1, 2, 3]} : f32[1,2,3]"
 SOFTMAX = ["%0 = softmax(%x) {axes=[1]} : f32[2,3]", "return %0"]
 LOG_SOFTMAX = ["%0 = log_softmax(%x) {axes=[1]} : f32[2,3]", "return %0"]
 SOFTPLUS = ["%0 = softplus(%x) : f32[2,3]", "return %0"]
@@ -261,7 +273,17 @@ CASES = [
         lambda x, y: ops.logsumexp(shifted(x), 1, True) + ops.max(x, 1, True),
         ["%0 = logsumexp(%x) {axes=[1], keepdims=true} : f32[2,1]", "return %0"],
     ),
+    Case(
+        "shifted-logsumexp",
+        lambda x, y: ops.logsumexp(shifted_in_front(x), 2, True) + ops.max(in_front(x), 2, True),
+        [IN_FRONT, "%1 = logsumexp(%0) {axes=[2], keepdims=true} : f32[1,2,1]", "return %1"],
+    ),
     Case("log-softmax", lambda x, y: x - ops.logsumexp(x, 1, True), LOG_SOFTMAX),
+    Case(
+        "log-softmax",
+        lambda x, y: x - ops.logsumexp(in_front(x), 2, True),
+        [IN_FRONT, "%1 = log_softmax(%0) {axes=[2]} : f32[1,2,3]", "return %1"],
+    ),
     Case(
         "log-softmax",
         lambda x, y: x - ops.broadcast_to(ops.reshape(ops.logsumexp(x, 1), (2, 1)), (2, 3)),
@@ -281,7 +303,27 @@ CASES = [
             "return %1",
         ],
     ),
+    Case(
+        "minus-log-softmax",
+        lambda x, y: ops.logsumexp(in_front(x), 2, True) - x,
+        [
+            IN_FRONT,
+            "%1 = log_softmax(%0) {axes=[2]} : f32[1,2,3]",
+            "%2 = negative(%1) : f32[1,2,3]",
+            "return %2",
+        ],
+    ),
     Case("softmax", lambda x, y: exp(ops.log_softmax(x)), SOFTMAX),
+    Case(
+        "shifted-log-softmax",
+        lambda x, y: ops.log_softmax(shifted_in_front(x), 2),
+        [IN_FRONT, "%1 = log_softmax(%0) {axes=[2]} : f32[1,2,3]", "return %1"],
+    ),
+    Case(
+        "shifted-softmax",
+        lambda x, y: ops.softmax(shifted_in_front(x), 2),
+        [IN_FRONT, "%1 = softmax(%0) {axes=[2]} : f32[1,2,3]", "return %1"],
+    ),
     Case("shifted-log-softmax", lambda x, y: ops.log_softmax(shifted(x)), LOG_SOFTMAX),
     Case("shifted-log-softmax", lambda x, y: ops.log_softmax(x - ops.max(x)), LOG_SOFTMAX),
     Case("shifted-softmax", lambda x, y: ops.softmax(shifted(x)), SOFTMAX),
