@@ -45,7 +45,7 @@ from needle_ir.passes.stabilize import Stabilize
 
 DEFAULT_PIPELINE = (
     "lower{keep_vjp=true}, fold, simplify, cse, stabilize, autodiff, "
-    "dce, lower, fold, cse, simplify, stabilize, cse, horizontal, fuse"
+    "dce, lower, fold, cse, simplify{stabilize=true, cse=true}, horizontal, fuse"
 )
 
 

@@ -22,18 +22,30 @@ class CSE:
 
         def merge(node: Node, inputs: tuple[Node, ...]) -> Node:
             node = node.with_inputs(inputs)
-            if node.op.traits & _NEVER:
+            if not may_be_merged(node):
                 return node
-            operands = [id(operand) for operand in inputs]
-            if node.op.has(Trait.COMMUTATIVE):
-                operands.sort()
-            first = known.setdefault((node.op, node.attrs.key, *operands), node)
-            if first is not node and watched():
-                same = Application("cse", node, first, matched=(node,), new=())
-                return first if announce(same) else node
-            return first
+            first = known.setdefault(expression(node), node)
+            return first if first is node or is_allowed(node, first) else node
 
         return graph.rebuild(merge)
+
+
+def may_be_merged(node: Node) -> bool:
+    """Whether a node stands for the value of its expression, and for nothing beside that."""
+    return not node.op.traits & _NEVER
+
+
+def expression(node: Node) -> Hashable:
+    """The same for nodes that compute the same of the same operands, while these are alive."""
+    operands = [id(operand) for operand in node.inputs]
+    if node.op.has(Trait.COMMUTATIVE):
+        operands.sort()
+    return (node.op, node.attrs.key, *operands)
+
+
+def is_allowed(node: Node, first: Node) -> bool:
+    """Whether who looks on lets `first` take the place of `node`, which is the same expression."""
+    return not watched() or announce(Application("cse", node, first, matched=(node,), new=()))
 
 
 _NEVER = frozenset({Trait.RANDOM, Trait.EFFECT, Trait.MARKER})

@@ -1,11 +1,12 @@
 """The driver that applies rewrite rules, and passes that are made of rules alone."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 
 from needle_ir.ir import INPUT, Application, Graph, Node, Op, announce, watched
+from needle_ir.passes.cse import expression, is_allowed, may_be_merged
 from needle_ir.passes.pattern import Pattern, facts, scalar_value
 from needle_ir.passes.rule import Rule
 
@@ -31,12 +32,18 @@ class RulePass:
         return f"RulePass({self.name!r}, {[*self.rules]})"
 
 
-def rewrite(graph: Graph, rules: Iterable[Rule], limit: int | None = None) -> Graph:
+def rewrite(
+    graph: Graph, rules: Iterable[Rule], limit: int | None = None, *, merge: bool = False
+) -> Graph:
     """`graph` with `rules` applied, operands before users, until none applies any more.
 
     Of several rules that apply to a node the first one does. A node is looked at again only where
     one of its operands changed, or where a rule failed because of a use that is gone. Where no
     rule applies, the result is `graph` itself.
+
+    With `merge`, what the rules make the same expression as another node is merged with it, as cse
+    does: else a rule that asks for one node twice, or for a node that is read once, would apply
+    only after the next cse. What was the same before the rules may stay as it is.
 
     Raises RuntimeError, naming the rules, where a rule applies to what another one made, a third
     one to what that one made, and so on for more than `limit` times: then some undo each other.
@@ -44,7 +51,7 @@ def rewrite(graph: Graph, rules: Iterable[Rule], limit: int | None = None) -> Gr
     """
     if limit is None:
         limit = 1000 + 2 * len(graph.nodes)
-    return _Driver(graph, tuple(rules), limit).run()
+    return _Driver(graph, tuple(rules), limit, merge).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +71,21 @@ class _Driver:
     `replaced` says what stands for it.
     """
 
-    def __init__(self, graph: Graph, rules: tuple[Rule, ...], limit: int):
+    def __init__(self, graph: Graph, rules: tuple[Rule, ...], limit: int, merge: bool):
         self.graph = graph
         self.rules = rules
         self.limit = limit
+        self.merge = merge
+        # The first node of each expression. It keeps the operands that are its key.
+        self.known: dict[Hashable, Node] = {}
         self.rules_by_op: dict[Op, list[Rule]] = {}
         self.replaced: dict[Node, Node] = {}
         self.roots = {*graph.outputs, *graph.effects, *graph.unused}
         self.users: dict[Node, dict[Node, None]] = {node: {} for node in graph.nodes}
         for node in graph.nodes:
             self._register(node)
+            if merge and may_be_merged(node):
+                self.known.setdefault(expression(node), node)
         # When a node's turn is: that of the original node that it goes back to, and among what was
         # made in its place, the latest first, operands before users.
         self.turn = {node: (i, 0, 0) for i, node in enumerate(graph.nodes)}
@@ -104,7 +116,9 @@ class _Driver:
 
     def visit(self, node: Node) -> None:
         """Apply the first rule that applies to a node, once its operands are the present ones."""
-        node = self._over_present_operands(node)
+        node, before = self._over_present_operands(node), node
+        if self.merge and (node is not before or node in self.descent) and self._merged(node):
+            return
         rules = self._rules_for(node)
         if not rules:
             return
@@ -138,7 +152,7 @@ class _Driver:
         for x in new:
             self._adopt(x, (position, -descent.length, next(self.numbers)))
             self.descent[x] = descent
-            if self._rules_for(x) or not self.replaced.keys().isdisjoint(x.inputs):
+            if self.merge or self._rules_for(x) or not self.replaced.keys().isdisjoint(x.inputs):
                 self._queue(x)
         self._replace(node, after)
         return True
@@ -205,6 +219,23 @@ class _Driver:
             self.descent[new] = self.descent[node]
         self._replace(node, new)
         return new
+
+    def _merged(self, node: Node) -> bool:
+        """Put the node that is the same expression in the place of `node`, where there is one."""
+        if not may_be_merged(node):
+            return False
+        key = expression(node)
+        first = self.known.setdefault(key, node)
+        if first not in self.users:
+            first = self.known[key] = node
+        if first is node or not is_allowed(node, first):
+            return False
+        # The longer of the two descents counts: rules that undo each other are found here as well.
+        descents = [self.descent[x] for x in (first, node) if x in self.descent]
+        if descents:
+            self.descent[first] = max(descents, key=lambda x: x.length)
+        self._replace(node, first)
+        return True
 
     def _now(self, node: Node) -> Node:
         """What stands for a node at present."""

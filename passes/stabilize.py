@@ -272,20 +272,24 @@ _EXPONENTIALS = {
 @dataclass(frozen=True)
 class Stabilize:
     """Turns expressions that overflow or cancel into ops that do not. It runs before autodiff, so
-    that the derivatives are right as well, and after it, because a derivative may cancel where the
-    function does not: that of x - exp(x) is 1 - exp(x).
+    that the derivatives are right as well.
     """
 
     name = "stabilize"
 
     def run(self, graph: Graph) -> Graph:
         """The graph with stable ops in the place of the expressions that define them."""
-        graph = _without_needless_markers(graph)
-        ops = {node.op for node in graph.nodes}
-        return rewrite(graph, ROWS if ops.isdisjoint(_EXPONENTIALS) else RULES)
+        graph = without_needless_markers(graph)
+        return rewrite(graph, rules_for(graph))
 
 
-def _without_needless_markers(graph: Graph) -> Graph:
+def rules_for(graph: Graph) -> tuple[Rule, ...]:
+    """The rules that may find something in a graph."""
+    ops = {node.op for node in graph.nodes}
+    return ROWS if ops.isdisjoint(_EXPONENTIALS) else RULES
+
+
+def without_needless_markers(graph: Graph) -> Graph:
     """The graph without markers that say nothing, and that patterns do not look through: variables
     that nothing is differentiated by; every stop_gradient where there is no request, and all but
     one of each operand where there is. `no_grad` records one for each use.

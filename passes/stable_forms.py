@@ -12,6 +12,7 @@ from needle_ir.ops import (
     logsumexp,
     maximum,
     relu,
+    reshape,
     sigmoid,
     softmax,
     softplus,
@@ -107,6 +108,18 @@ def is_shift(x: Node, shift: Node, back: Node, axes: tuple[int, ...], keepdims: 
     return same(shift, back)
 
 
+def beside(x: Node, total: Node) -> Node:
+    """x with as many axes as `total` has, where it has fewer.
+
+    Simplify takes axes of length 1 off in front, where an elementwise op puts them back.
+    """
+    more = len(total.shape) - len(x.shape)
+    if more <= 0:
+        return x
+    result: Node = reshape(x, (1,) * more + x.shape)
+    return result
+
+
 def _is_constant_along(shift: Node, x: Node, axes: tuple[int, ...]) -> bool:
     shape = _leading_ones(shift.shape, len(x.shape))
     return len(shape) == len(x.shape) and all(shape[axis] == 1 for axis in axes)
@@ -128,37 +141,42 @@ def _without_views(node: Node) -> Node:
     return node
 
 
+def _log_softmax(x: Node, total: Node) -> Node:
+    result: Node = log_softmax(x, row_axes(total, LOGSUMEXP, x))
+    return result
+
+
 ROWS = (
     Rule(
         "shifted-logsumexp",
         lambda x, shift, back, a, k: logsumexp(x - shift, a, k) + back,
-        lambda x, shift, back, a, k: logsumexp(x, a, k),
-        lambda x, shift, back, a, k: is_shift(x, shift, back, a, k),
+        lambda x, shift, back, a, k: logsumexp(beside(x, shift), a, k),
+        lambda x, shift, back, a, k: is_shift(beside(x, shift), shift, back, a, k),
     ),
     Rule(
         "log-softmax",
         lambda x, total: x - total,
-        lambda x, total: log_softmax(x, row_axes(total, LOGSUMEXP, x)),
-        lambda x, total: row_axes(total, LOGSUMEXP, x) is not None,
+        lambda x, total: _log_softmax(beside(x, total), total),
+        lambda x, total: row_axes(total, LOGSUMEXP, beside(x, total)) is not None,
     ),
     Rule(
         "minus-log-softmax",
         lambda x, total: total - x,
-        lambda x, total: -log_softmax(x, row_axes(total, LOGSUMEXP, x)),
-        lambda x, total: row_axes(total, LOGSUMEXP, x) is not None,
+        lambda x, total: -_log_softmax(beside(x, total), total),
+        lambda x, total: row_axes(total, LOGSUMEXP, beside(x, total)) is not None,
     ),
     Rule("softmax", lambda x, a: exp(log_softmax(x, a)), lambda x, a: softmax(x, a)),
     Rule(
         "shifted-log-softmax",
         lambda x, shift, a: log_softmax(x - shift, a),
-        lambda x, shift, a: log_softmax(x, a),
-        lambda x, shift, a: is_extremum_of_rows(shift, x, a),
+        lambda x, shift, a: log_softmax(beside(x, shift), a),
+        lambda x, shift, a: is_extremum_of_rows(shift, beside(x, shift), a),
     ),
     Rule(
         "shifted-softmax",
         lambda x, shift, a: softmax(x - shift, a),
-        lambda x, shift, a: softmax(x, a),
-        lambda x, shift, a: is_extremum_of_rows(shift, x, a),
+        lambda x, shift, a: softmax(beside(x, shift), a),
+        lambda x, shift, a: is_extremum_of_rows(shift, beside(x, shift), a),
     ),
 )
 

@@ -46,7 +46,7 @@ def test_it_fails_again(file: Path, capsys: Any) -> None:
     assert main(["replay", str(file)]) == 1
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert lines[0] == "it failed (pass 4 of 15, cse): LookupError: no luck"
+    assert lines[0] == "it failed (pass 4 of 13, cse): LookupError: no luck"
     assert lines[1].startswith(f"with needle_ir {ndl.__version__}, numpy {np.__version__}")
     assert lines[2:] == ["it runs again on random inputs"]
     assert err.startswith("Traceback")

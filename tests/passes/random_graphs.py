@@ -228,6 +228,26 @@ def _parts(random: Random, x: Value) -> Value | None:
     return Value(ops.concatenate(parts, axis), x.bound, x.certain)
 
 
+# The same number, as the passes see sooner or later.
+RESPELLED: list[Callable[[Node], Node]] = [
+    lambda x: x * 1.0,
+    lambda x: -ops.negative(x),
+    lambda x: ops.reshape(ops.reshape(x, (1, x.type.size)), x.shape),
+    lambda x: ops.permute(ops.permute(x)),
+]
+
+
+def _written_twice(random: Random, x: Value) -> Value | None:
+    """The same moves from x and from x spelled otherwise, joined: the passes make them equal."""
+    other = Value(random.choice(RESPELLED)(x.node), x.bound, x.certain)
+    moves, seed = random.choices(UNARY, k=random.randint(1, 2)), random.random()
+    results: list[Value | None] = [x, other]
+    for move in moves:
+        results = [move(Random(seed), y) if y and y.bound <= LARGEST else None for y in results]
+    first, second = results
+    return random.choice(BINARY)(random, first, second) if first and second else None
+
+
 def _norm(norm: Callable[..., Node]) -> Any:
     def move(random: Random, x: Value) -> Value | None:
         shape = x.node.shape
@@ -349,6 +369,10 @@ UNARY = [
     _scatter,
     _packed,
     _linear,
+    # What cancels in the derivative alone.
+    _smooth(lambda x: (ops.tanh(x) - ops.exp(ops.tanh(x))) * 3.0, lambda b: 6),
+    _smooth(lambda x: ops.log_softmax(ops.reshape(x, (*x.shape, 1)), -1), lambda b: 1),
+    *[_written_twice] * 4,
 ]
 
 
@@ -373,6 +397,16 @@ def _select(compare: Callable[[Any, Any], Node]) -> Any:
         return Value(ops.where(condition, x.node, y.node), max(x.bound, y.bound), True)
 
     return move
+
+
+def _select_twice(random: Random, x: Value, y: Value) -> Value | None:
+    """By one condition that is written in two ways."""
+    if not (x.certain and y.certain):
+        return None
+    again = random.choice(RESPELLED)(x.node) > y.node
+    inner = ops.where(again, x.node, y.node)
+    branches = [inner, y.node * 0.5][:: random.choice([1, -1])]
+    return Value(ops.where(x.node > y.node, *branches), max(x.bound, y.bound), True)
 
 
 def _select_by_booleans(random: Random, x: Value, y: Value) -> Value | None:
@@ -433,6 +467,7 @@ BINARY = [
     _select(ops.greater_equal),
     _select(ops.equal),
     _select_by_booleans,
+    _select_twice,
     _larger_or_smaller(ops.maximum),
     _larger_or_smaller(ops.minimum),
     _known,

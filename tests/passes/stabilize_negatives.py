@@ -124,6 +124,11 @@ NEGATIVES = [
         lambda x, y: ops.log_softmax(x - ops.max(y, 1, True)),
     ),
     Negative(
+        "shifted-log-softmax",
+        "for each row of a table of rows",
+        lambda x, y: ops.log_softmax(x - ops.reshape(ops.max(y, 1), (2, 1, 1)), 2),
+    ),
+    Negative(
         "shifted-softmax",
         "not constant along one axis of two",
         lambda x, y: ops.softmax(x - ops.max(x, 1, True), (0, 1)),

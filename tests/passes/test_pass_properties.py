@@ -13,8 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from needle_ir import ops
 from needle_ir.compiler import read_pipeline
 from needle_ir.ir import (
+    CONSTANT,
+    INPUT,
     Application,
     Graph,
     Node,
@@ -37,7 +40,7 @@ from needle_ir.passes import (
 )
 from needle_ir.runtime import Executor, evaluate, interpret, tiles
 from tests.passes.arena_checker import problems
-from tests.passes.graph_text import text
+from tests.passes.graph_text import arg, text
 from tests.passes.random_graphs import Sample, assert_close, samples, tolerance
 from tests.passes.training_step import training_step
 
@@ -102,13 +105,70 @@ def test_an_unoptimized_plan_gives_the_same_numbers(sample: Sample) -> None:
     assert_close(second_run(plain, sample), expected, tolerance(plain))
 
 
+JOINTLY = "simplify{stabilize=true, cse=true}"
+# Autodiff leaves more to do where nothing was simplified before it.
+SHORT = f"autodiff, lower, fold, cse, {JOINTLY}"
+SHORT_AND_FAST = "autodiff, lower, cse, simplify{fast_math=true, stabilize=true, cse=true}"
+
+
+@pytest.mark.parametrize("pipeline", [DEFAULT_PIPELINE, SHORT, SHORT_AND_FAST])
 @moderately
 @given(samples())
-def test_a_second_run_of_the_pipeline_changes_nothing(sample: Sample) -> None:
-    once = passed(sample.graph)
-    twice = passed(once)
-    assert text(twice) == text(once)
-    assert structural_key(twice) == structural_key(once)
+def test_a_second_run_of_the_pipeline_changes_nothing(pipeline: str, sample: Sample) -> None:
+    once = passed(sample.graph, pipeline)
+    assert_unchanged_by(once, pipeline)
+    if pipeline != DEFAULT_PIPELINE:
+        assert_unchanged_by(once, "simplify, stabilize, cse")
+
+
+def assert_unchanged_by(graph: Graph, pipeline: str) -> None:
+    after = passed(graph, pipeline)
+    assert text(after) == text(graph)
+    assert structural_key(after) == structural_key(graph)
+
+
+def _negative_that_a_product_takes() -> Graph:
+    x = arg("x", 3)
+    return Graph([x], [ops.grad(ops.sum(x * 3 - ops.exp(x * 3)), x)])
+
+
+def _negative_that_a_sum_takes() -> Graph:
+    x = arg("x", 1)
+    return Graph([x], [ops.grad(ops.sum(x + ops.log_softmax(x, ())), x)])
+
+
+def _conditions_that_become_equal() -> Graph:
+    x, y = arg("x", 3), arg("y", 3)
+    same = ops.known(ops.relu(y), x)
+    selected = ops.where(same >= x, same, x)
+    ct = ops.broadcast_to(ops.as_constant(0.5, x.dtype), (3,))
+    return Graph([x, y], [ops.grad(ops.where(selected >= same, selected, same), x, ct)])
+
+
+def _readers_of_a_sum_that_become_equal() -> Graph:
+    x = arg("x", 2, 3)
+    total = ops.sum(x, 1, True)
+    again = ops.variable(ops.reshape(total, (1, 2)))
+    return Graph([x], [ops.reshape(total, (2,)), ops.reshape(again, (2,))])
+
+
+# What one pass leaves for another one before it, where they run one after the other.
+ONE_BY_ONE = DEFAULT_PIPELINE.replace(JOINTLY, "simplify, stabilize, cse")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _negative_that_a_product_takes,
+        _negative_that_a_sum_takes,
+        _conditions_that_become_equal,
+        _readers_of_a_sum_that_become_equal,
+    ],
+)
+def test_simplify_stabilize_and_cse_need_each_other(make: Callable[[], Graph]) -> None:
+    assert_unchanged_by(passed(make()), DEFAULT_PIPELINE)
+    left = passed(make(), ONE_BY_ONE)
+    assert text(passed(left, ONE_BY_ONE)) != text(left)
 
 
 @moderately
@@ -122,7 +182,13 @@ def test_inputs_outputs_and_effects_keep_their_places(sample: Sample) -> None:
     assert not any(node.op.decompose or node.op.has(Trait.MARKER) for node in after.nodes)
     # Stable ops may have longer derivatives than what they stand for.
     plain = passed(before, f"lower{{keep_vjp=true}}, stabilize, {PLAIN}, dce")
-    assert len(after.nodes) <= len(plain.nodes)
+    # A view computes nothing; simplify makes one more where less is computed before it.
+    assert len(computed(after)) <= len(computed(plain))
+
+
+def computed(graph: Graph) -> list[Node]:
+    given = (INPUT, CONSTANT)
+    return [x for x in graph.nodes if x.op not in given and not x.op.has(Trait.VIEW)]
 
 
 def assert_same_bits(actual: Array, expected: Array) -> None:
@@ -162,7 +228,7 @@ def test_after_any_number_of_rewrites_the_numbers_are_the_same(sample: Sample, f
     """What is refused is left out, and nothing else is: the first rewrites are the same ones."""
     passes = [x for x in read_pipeline(None) if x.name not in ("horizontal", "fuse")]
     graph = run_pipeline(sample.graph, passes[: [x.name for x in passes].index("autodiff") + 1])
-    later: list[Pass] = [Lower(), *passes[-5:]]
+    later: list[Pass] = [Lower(), *passes[-3:]]
     everything, some = _Fuel(10**6), _Fuel(fuel)
     lowered = run_pipeline(graph, later[:1])
     run_pipeline(lowered, later[1:], [everything])
@@ -233,10 +299,13 @@ def _without_operands(node: Node) -> Any:
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)
-@given(samples(), st.booleans())
-def test_a_pass_leaves_nothing_for_itself(sample: Sample, fast_math: bool) -> None:
+@given(samples(), st.booleans(), st.booleans(), st.booleans())
+def test_a_pass_leaves_nothing_for_itself(
+    sample: Sample, fast_math: bool, stabilize: bool, cse: bool
+) -> None:
     graph = passed(sample.graph, PLAIN)
-    for pass_ in [Simplify(fast_math, evaluate), *read_pipeline("fold, cse, dce")]:
+    simplify = Simplify(fast_math, evaluate, stabilize, cse)
+    for pass_ in [simplify, *read_pipeline("fold, cse, dce")]:
         once = pass_.run(graph)
         assert pass_.run(once) is once
 

@@ -73,6 +73,7 @@ def test_round_trip(text: str) -> None:
         ("lower{keep_vjp=true}", [Lower(keep_vjp=True)]),
         ("lower{keep_vjp=false}", [Lower()]),
         ("simplify{fast_math=true}", [Simplify(fast_math=True)]),
+        ("simplify{cse=true, stabilize=true}", [Simplify(stabilize=True, cse=True)]),
         ("fold{max_bytes=12}", [Fold(evaluate, max_bytes=12)]),
         ("  cse ,dce{ }  ,\n stabilize,autodiff ", [CSE(), DCE(), Stabilize(), Autodiff()]),
     ],

@@ -242,6 +242,55 @@ def test_a_replacement_that_reads_what_it_replaces_is_refused() -> None:
         rewrite(Graph([X], [node]), [rule])
 
 
+# Merging ------------------------------------------------------------------------------------------
+
+NOT_NEGATIVE = Rule("not-negative", lambda a: -ops.negative(a), lambda a: a)
+
+
+def test_what_rules_make_equal_is_merged_on_request() -> None:
+    graph = Graph([X, Y], [X * Y, Y * -ops.negative(X), ops.exp(X * Y)])
+    assert rewrite(graph, [NOT_NEGATIVE]).count("multiply") == 3
+    # Of the two products that were there before, one stays for what only one of them reads.
+    assert body(rewrite(graph, [NOT_NEGATIVE], merge=True)) == [
+        "%0 = multiply(%x, %y) : f32[2,3]",
+        "%1 = multiply(%x, %y) : f32[2,3]",
+        "%2 = exp(%1) : f32[2,3]",
+        "return %0, %0, %2",
+    ]
+
+
+def test_what_is_merged_lets_a_rule_apply() -> None:
+    itself = Rule("itself", lambda a: a / a, lambda a: ops.sqrt(a))
+    alone = Rule("alone", lambda a: ops.log(ops.exp(a)), lambda a: a, single_use=True)
+    graph = Graph([X], [ops.exp(X) / ops.exp(-ops.negative(X))])
+    assert rewrite(graph, [NOT_NEGATIVE, itself]).count("sqrt") == 0
+    assert rewrite(graph, [NOT_NEGATIVE, itself], merge=True).count("sqrt") == 1
+    inner = ops.exp(X)
+    graph = Graph([X], [ops.log(inner), ops.log(-ops.negative(inner))])
+    assert rewrite(graph, [NOT_NEGATIVE, alone]).count("log") == 2
+    assert body(rewrite(graph, [NOT_NEGATIVE, alone], merge=True)) == ["return %x, %x"]
+
+
+def test_random_draws_and_variables_are_not_merged() -> None:
+    graph = Graph([X], [ops.variable(-ops.negative(X)), ops.variable(X)])
+    assert rewrite(graph, [NOT_NEGATIVE], merge=True).count("variable") == 2
+    noise = Rule("noise", lambda a: ops.exp(a), lambda a: ops.random_uniform((2, 3), 0, 1, a.dtype))
+    graph = Graph([X, Y], [ops.exp(X), ops.exp(Y)])
+    assert rewrite(graph, [noise], merge=True).count("random_uniform") == 2
+
+
+def test_a_merge_is_announced_as_by_cse_and_may_be_refused() -> None:
+    graph = Graph([X], [ops.exp(X), ops.exp(-ops.negative(X))])
+    seen: list[Application] = []
+    with watch_rewrites(lambda application: bool(seen.append(application)) or True):
+        assert rewrite(graph, [NOT_NEGATIVE], merge=True).count("exp") == 1
+    assert [application.rule for application in seen] == ["not-negative", "cse"]
+    assert seen[1].after is graph.outputs[0]
+    assert seen[1].new == ()
+    with watch_rewrites(lambda application: application.rule != "cse"):
+        assert rewrite(graph, [NOT_NEGATIVE], merge=True).count("exp") == 2
+
+
 # A limit ------------------------------------------------------------------------------------------
 
 
@@ -255,8 +304,9 @@ def test_rules_that_undo_each_other_raise_and_are_named() -> None:
         Graph([X], [ops.sqrt(ops.exp(X))]),
         Graph([X], [ops.exp(X) + ops.tanh(X)]),
     ):
-        with pytest.raises(RuntimeError, match="rules undo each other: and-back, there still ap"):
-            rewrite(graph, rules)
+        for merge in (False, True):
+            with pytest.raises(RuntimeError, match="rules undo each other: and-back, there still"):
+                rewrite(graph, rules, merge=merge)
     message = r"still apply after 9 applications, .*\(at test_rewrite.py:\d+ in test_rules_that"
     with pytest.raises(RuntimeError, match=message):
         rewrite(Graph([X], [ops.exp(X)]), rules, limit=9)

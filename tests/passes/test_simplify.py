@@ -191,6 +191,29 @@ def test_a_use_that_goes_lets_a_rule_apply_that_failed_because_of_it() -> None:
     )
 
 
+def test_with_cse_a_condition_that_was_written_twice_is_one() -> None:
+    x, y = arg("x", 3), arg("y", 3)
+    graph = Graph([x, y], [ops.where(x > 0, ops.where(x * 1 > 0, x, y), y)])
+    assert Simplify().run(graph).count("where") == 2
+    assert body(Simplify(cse=True).run(graph)) == [
+        "%0 = constant {value=0.0} : f32[]",
+        "%1 = greater(%x, %0) : bool[3]",
+        "%2 = where(%1, %x, %y) : f32[3]",
+        "return %2",
+    ]
+
+
+def test_with_stabilize_a_sign_goes_into_its_reader() -> None:
+    x, y = arg("x", 3), arg("y", 3)
+    graph = Graph([x, y], [y + (1 - ops.exp(x) * 1)])
+    assert Simplify().run(graph).count("expm1") == 0
+    assert body(Simplify(stabilize=True).run(graph)) == [
+        "%0 = expm1(%x) : f32[3]",
+        "%1 = subtract(%y, %0) : f32[3]",
+        "return %1",
+    ]
+
+
 def test_two_transposes_that_undo_each_other_go() -> None:
     assert body(Simplify().run(of_two(lambda x, y: ops.permute(ops.permute(x))))) == ["return %x"]
 

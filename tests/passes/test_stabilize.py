@@ -16,7 +16,8 @@ from needle_ir.passes.logarithms import LOGARITHMS
 from needle_ir.passes.stabilize import RULES
 from needle_ir.runtime import interpret
 from tests.passes.graph_text import arg, assert_text, body
-from tests.passes.stabilize_cases import CASES, EXPONENTIAL_CASES, Case
+from tests.passes.logarithm_cases import EXPONENTIAL_CASES
+from tests.passes.stabilize_cases import CASES, Case
 from tests.passes.stabilize_negatives import NEGATIVES, Negative
 
 Axes = tuple[int, ...]
