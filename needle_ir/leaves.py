@@ -16,7 +16,7 @@ from needle_ir.tensor import Tensor
 if TYPE_CHECKING:
     from needle_ir.runtime import Leases
 
-_description = attrgetter("name", "_requires_grad")
+_name, _requires_grad = attrgetter("name"), attrgetter("_requires_grad")
 _node, _value, _grad = attrgetter("node"), attrgetter("value"), attrgetter("_grad")
 # Without the global interpreter lock another thread may change a count while it is read.
 _COUNTS_ARE_EXACT: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -51,12 +51,15 @@ class Leaves:
         self._types = tuple(types)
         self._replaced = tuple(replaced)  # the inputs that are read from the leaves
         self.lock = RLock()
-        self._descriptions: list[tuple[str | None, bool]] | None = None
+        self._names: list[str | None] = []
+        self._flags: list[bool] = []
         self._spare: list[Node] = []
         self._given: list[Node] = []
         self._grads: list[Tensor] = []
+        # Reference counts of the nodes in a list of this object, and of those in use.
         self._unheld: list[int] = []
-        self._unheld_grads: list[int] = []
+        self._held_once: list[int] = []
+        self._grads_held_once: list[int] = []
         # What the arrays of `_given` lie in, and their reference counts while claimed.
         self._leases: Leases = ()
         self._counts: list[list[int]] | None = None
@@ -113,7 +116,7 @@ class Leaves:
             tensor._history_freed = False
         rest = nodes[len(self._tensors) :]
         self._grads = [Tensor._from_node(node, False, is_leaf=True) for node in rest]
-        self._unheld_grads = [*map(getrefcount, self._grads)]
+        self._grads_held_once = [n + 1 for n in map(getrefcount, self._grads)]
         for tensor, grad in zip(self._receivers, self._grads, strict=True):
             tensor._grad = grad
         self._spare, self._given = self._given, nodes
@@ -125,22 +128,31 @@ class Leaves:
         return (
             all(map(is_, map(_node, self._tensors), self._given))
             and all(map(is_, map(_grad, self._receivers), self._grads))
-            and [*map(_description, self._tensors)] == self._descriptions
+            and self._are_described()
+        )
+
+    def _are_described(self) -> bool:
+        """Whether names and flags of the tensors are those that the nodes were made for."""
+        return all(map(is_, map(_name, self._tensors), self._names)) and all(
+            map(is_, map(_requires_grad, self._tensors), self._flags)
         )
 
     def _is_held_once(self) -> bool:
         """Whether each node, and each gradient's tensor, is held by its tensor and nobody else."""
-        nodes = [n - 1 for n in map(getrefcount, self._given)]
-        grads = [n - 1 for n in map(getrefcount, self._grads)]
-        return _COUNTS_ARE_EXACT and nodes == self._unheld and grads == self._unheld_grads
+        return (
+            _COUNTS_ARE_EXACT
+            and [*map(getrefcount, self._given)] == self._held_once
+            and [*map(getrefcount, self._grads)] == self._grads_held_once
+        )
 
     def _free_nodes(self) -> list[Node]:
         """The nodes of the other set, which nobody else holds."""
-        descriptions = [*map(_description, self._tensors)]
-        if descriptions != self._descriptions:
-            self._descriptions = descriptions
+        if not self._spare or not self._are_described():
+            self._names = [*map(_name, self._tensors)]
+            self._flags = [*map(_requires_grad, self._tensors)]
             self._spare, self._given = self._new_nodes(), self._new_nodes()
             self._unheld = [*map(getrefcount, self._spare)]
+            self._held_once = [n + 1 for n in self._unheld]
         return self._spare
 
     def _forget(self) -> None:
@@ -164,8 +176,7 @@ class Leaves:
         return {i for i, (count, unheld) in enumerate(pairs) if count != unheld}
 
     def _new_nodes(self) -> list[Node]:
-        names = [tensor.name for tensor in self._tensors]
-        names += [None] * (len(self._types) - len(names))
+        names = self._names + [None] * (len(self._types) - len(self._names))
         nodes = [input_node(type, name) for type, name in zip(self._types, names, strict=True)]
         for tensor, node in zip(self._tensors, nodes, strict=False):
             if tensor._requires_grad:
