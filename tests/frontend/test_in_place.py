@@ -190,6 +190,32 @@ def test_after_an_error_everything_has_a_value_and_training_goes_on() -> None:
     assert np.isfinite(training()[0].item())
 
 
+def test_a_step_that_fails_before_the_update_leaves_the_parameters() -> None:
+    table = nn.Parameter(np.ones((200, 200), np.float32))
+    opt = optim.Adam([table], lr=0.1)
+
+    @ndl.jit
+    def step(index: Tensor) -> Tensor:
+        opt.reset_grad()
+        loss = (table * 2.0)[index].sum()
+        loss.backward()
+        opt.step()
+        return loss
+
+    good, bad = (Tensor(np.array([i]), requires_grad=False) for i in (3, 999))
+    for _ in range(3):
+        step(good)
+    before = table.numpy()
+    with pytest.raises(IndexError):
+        step(bad)
+    np.testing.assert_array_equal(table.numpy(), before)
+    assert opt.t == 3
+    assert table.grad is not None
+    step(good)
+    assert opt.t == 4
+    assert not np.array_equal(table.numpy(), before)
+
+
 def slowly(reached: threading.Event, go_on: threading.Event) -> Any:
     """Runs a plan, but waits first, while the leaves that it updates have no values."""
 
