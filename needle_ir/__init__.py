@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from needle_ir.nans import debug_nans
     from needle_ir.profiler import Profile, profile
     from needle_ir.reporting import Report, report
+    from needle_ir.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
@@ -70,9 +71,11 @@ _ON_FIRST_USE = {
     "bisect": "bisection",
     "debug_nans": "nans",
     "explain": "explanation",
+    "get_num_threads": "threads",
     "profile": "profiler",
     "replay": "failures",
     "report": "reporting",
+    "set_num_threads": "threads",
 }
 _FOLDERS = ("data", "passes", "runtime", "viz")
 
@@ -120,6 +123,7 @@ __all__ = [
     "explain",
     "explain_recompiles",
     "expm1",
+    "get_num_threads",
     "grad",
     "hessian",
     "init",
@@ -149,6 +153,7 @@ __all__ = [
     "replay",
     "report",
     "runtime",
+    "set_num_threads",
     "sigmoid",
     "softmax",
     "softplus",

@@ -28,23 +28,34 @@ from needle_ir.runtime.failures import told
 from needle_ir.runtime.inline import ByName, Inline, Kernel, Lines, as_bits, define
 from needle_ir.runtime.kernels import VIEWS, kernel_row, pack_the_rest
 from needle_ir.runtime.neighbours import packing
+from needle_ir.runtime.pool import pool
 from needle_ir.runtime.recycle import RECYCLED_BYTES, Leases, Recycler
-from needle_ir.runtime.tiles import Tiling, result_arrays, scratch, temporaries, tiling
+from needle_ir.runtime.tiles import (
+    TileMemory,
+    Tiling,
+    result_arrays,
+    scratch,
+    temporaries,
+    tiling,
+)
 
 # Puts something around a kernel: a counter, a timer.
 Wrap = Callable[[Node, Kernel], Kernel]
 
+# Lines of source, and the node whose kernel each calls.
+Written = list[tuple[str, Node | None]]
+
+_share = pool.share
 _numbers = count()
-# `def run` is the first line of the generated source.
-_LINES_BEFORE = 2
 
 
 class Executor:
     """A plan that can be called: arrays in, arrays out.
 
-    Every kernel call is one line of generated Python, `source`. Arrays in the arena are made once
-    and written again in every run; what is returned is allocated anew. One run at a time: a second
-    thread waits. `wrap(node, kernel)` gives the kernel to use in a kernel's place.
+    Every kernel call is one line of generated Python, `source`. What threads share is a function of
+    its own in it, and a call of `share`. Arrays in the arena are made once and written again in
+    every run; what is returned is allocated anew. One run at a time: a second thread waits.
+    `wrap(node, kernel)` gives the kernel to use in a kernel's place.
     """
 
     def __init__(self, plan: Plan, wrap: Wrap | None = None):
@@ -58,6 +69,8 @@ class Executor:
         self._run: Callable[..., tuple[Array, ...]] = define(code.source, filename, "run")
         # Not by a closure: compiling one takes time that grows with the square of its variables.
         self._run.__defaults__ = tuple(code.bound.values())
+        # The functions beside it look there.
+        self._run.__globals__.update(code.bound)
         weakref.finalize(self, linecache.cache.pop, filename, None)
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
@@ -92,13 +105,13 @@ class Executor:
             raise better from None
 
     def _failed_at(self, traceback: TracebackType | None) -> Node | None:
-        """The node whose kernel stands in the line where a run ended."""
+        """The node whose kernel stands in the line where a run ended: the innermost one."""
+        node = None
         while traceback is not None:
             if traceback.tb_frame.f_code.co_filename == self._filename:
-                line = traceback.tb_lineno - _LINES_BEFORE
-                return self._nodes[line] if line < len(self._nodes) else None
+                node = self._nodes.get(traceback.tb_lineno)
             traceback = traceback.tb_next
-        return None
+        return node
 
 
 class _Code:
@@ -109,7 +122,8 @@ class _Code:
         self._plan = plan
         self._wrap = wrap
         self._arena = scratch(plan.arena_bytes)
-        self._temporaries = scratch(max(map(_scratch_bytes, plan.steps), default=0))
+        # One for each thread.
+        self._temporaries = [scratch(max(map(_scratch_bytes, plan.steps), default=0))]
         self._names: dict[int, str] = {}  # of the slots that have an array by now
         self._arrays: dict[str, Array] = {}  # those that are the same in every run, by name
         self._arena_names: dict[tuple[int, Any], str] = {}
@@ -118,28 +132,33 @@ class _Code:
         self._donated = {donation.whole for donation in plan.donations}
         self._recyclers: dict[int, Recycler] = {}
         self._handed_back = {} if wrap else {x.packed: x for x in plan.handed_back}
-        self.nodes: list[Node] = []  # for each line of the generated function
+        self._functions: list[Written] = []  # what threads share
         self._inside: list[Node] = []  # for each line at the end of the last step: a cluster's
-        self.source = self._write()
+        self.source, self.nodes = self._write()
 
-    def _write(self) -> str:
+    def _write(self) -> tuple[str, dict[int, Node]]:
+        """The source, and the node of each of its lines that has one; lines count from 1."""
         slots = self._plan.slots
         for number, slot in enumerate(slots):
             if slot.place is Place.INPUT:
                 self._names[number] = f"i{number}"
             elif slot.place is Place.CONSTANT:
                 self._fix(number, f"c{number}", slot.node.attrs["value"])
-        lines: list[str] = []
+        body: Written = []
         for number, step in enumerate(self._plan.steps):
             self._inside = []
-            written = self._step(number, step.node, step.inputs, step.output)
-            self.nodes += [step.node] * (len(written) - len(self._inside)) + self._inside
-            lines += written
+            lines = self._step(number, step.node, step.inputs, step.output)
+            nodes = [step.node] * (len(lines) - len(self._inside)) + self._inside
+            body += zip([f"    {line}" for line in lines], nodes, strict=True)
         bound = [f"{name}=None" for name in self.bound]
         parameters = ", ".join([*[self._names[i] for i in self._plan.inputs], *bound])
         results = "".join(f"{self._names[i]}, " for i in self._plan.outputs)
-        body = "".join(f"    {line}\n" for line in lines)
-        return f"def run({parameters}):\n{body}    return ({results})\n"
+        written: Written = [(f"def run({parameters}):", None), *body]
+        written.append((f"    return ({results})", None))
+        for function in self._functions:
+            written += [("", None), ("", None), *function]
+        source = "".join(f"{line}\n" for line, _ in written)
+        return source, {i: node for i, (_, node) in enumerate(written, 1) if node is not None}
 
     def _step(self, number: int, node: Node, inputs: tuple[int, ...], output: int) -> list[str]:
         if self._plan.slots[output].place is Place.VIEW:
@@ -182,18 +201,16 @@ class _Code:
         places = temporaries(body, self._overwritten(body, inputs, output))
         shape = cluster_results(body)[0].shape
         shapes = [shape] if cut is None else cut.tile_shapes()
-        kept = [places.arrays(self._temporaries, shape) for shape in shapes]
-        loop = _Loop(self, cut, number)
+        memory = TileMemory(places, shapes, self._temporaries)
+        loop = _Shared(self, cut, number) if cut and cut.is_shared else _Loop(self, cut, number)
         names = {x: loop.variable(name, x.shape) for x, name in names.items()}
         results = self._results(node, output)
         labels = [
-            *[
-                loop.fixed(f"t{number}_{i}", [arrays[i] for arrays in kept])
-                for i in range(len(places.dtypes))
-            ],
+            *loop.temporaries([f"t{number}_{i}" for i in range(len(places.dtypes))], memory),
             *[loop.variable(name, shape) for name in results],
         ]
         calls: list[str] = []
+        nodes: list[Node] = []  # for each call
         for inner in body.nodes:
             if inner.op is CONSTANT:
                 names[inner] = self.bind("k", inner.attrs["value"])
@@ -206,7 +223,11 @@ class _Code:
                 else:
                     kernel = self.bind(inner.op.name, row(inner))
                     calls.append(f"{kernel}({', '.join([*operands, names[inner]])})")
-                self._inside += [inner] * (len(calls) - len(self._inside))
+                nodes += [inner] * (len(calls) - len(nodes))
+        if isinstance(loop, _Shared):
+            self._functions.append(loop.function([*zip(calls, nodes, strict=True)], node))
+            return [loop.call()]
+        self._inside = nodes
         return loop.around(calls)
 
     def _overwritten(self, body: Graph, inputs: tuple[int, ...], output: int) -> list[Node]:
@@ -381,6 +402,11 @@ class _Loop:
         self._variables[name] = tiles
         return name
 
+    def temporaries(self, names: list[str], memory: TileMemory) -> list[str]:
+        """The names of the temporaries for one tile."""
+        kept = memory(0)
+        return [self.fixed(x, [arrays[i] for arrays in kept]) for i, x in enumerate(names)]
+
     def bits(self, name: str) -> str:
         """The tile of this name looked at as integers."""
         tiles = self._variables.get(name)
@@ -392,14 +418,62 @@ class _Loop:
         """The calls, for every tile."""
         if self._cut is None:
             return calls
+        names = "".join(f"{name}, " for name in self._variables)
+        sources = ", ".join(self._sources())
+        return [f"for {names}in zip({sources}):", *[f"    {call}" for call in calls]]
+
+    def _sources(self) -> list[str]:
+        """What the variables come from: names of lists of tiles, or what makes them."""
         sources = []
         for name, tiles in self._variables.items():
             if isinstance(tiles, list):
                 tiles = f"{name}s{self._number}"
                 self._code.bound[tiles] = self._variables[name]
             sources.append(tiles)
-        names = "".join(f"{name}, " for name in self._variables)
-        return [f"for {names}in zip({', '.join(sources)}):", *[f"    {call}" for call in calls]]
+        return sources
+
+
+class _Shared(_Loop):
+    """A loop over tiles that threads share: a function of the tiles that fall to one of them, and
+    a call of `share` with all of them. Each thread has temporaries of its own.
+    """
+
+    def __init__(self, code: _Code, cut: Tiling, number: int):
+        super().__init__(code, cut, number)
+        self._tiles = len(cut.tiles)
+        self._temporaries: list[str] = []
+        self._whole: list[str] = []  # arrays of this run that are not cut
+
+    def variable(self, name: str, shape: tuple[int, ...]) -> str:
+        """The name of one tile of an array that has a name already."""
+        variable = super().variable(name, shape)
+        if variable == name and self._code.fixed(name) is None and name not in self._whole:
+            self._whole.append(name)
+        return variable
+
+    def temporaries(self, names: list[str], memory: TileMemory) -> list[str]:
+        """The names of the temporaries for one tile."""
+        self._code.bound[f"t{self._number}"] = memory
+        self._temporaries = names
+        return names
+
+    def function(self, calls: Written, node: Node) -> Written:
+        """The function of one thread's tiles, which has these calls for each of them."""
+        parameters = ", ".join(["mine", "memory", *self._whole])
+        names = ", ".join(["tile", *self._variables])
+        temporaries = ", ".join(self._temporaries)
+        return [
+            (f"def fused{self._number}({parameters}):", None),
+            (f"    for {names} in mine:", node),
+            *([(f"        [{temporaries}] = memory[tile]", node)] if self._temporaries else []),
+            *[(f"        {call}", inner) for call, inner in calls],
+        ]
+
+    def call(self) -> str:
+        """The line that has threads share the tiles."""
+        parts = f"[*zip({', '.join([f'range({self._tiles})', *self._sources()])})]"
+        operands = ", ".join([f"fused{self._number}", parts, f"t{self._number}", *self._whole])
+        return f"{self._code.bind('share', _share)}({operands})"
 
 
 class _Names(ByName):

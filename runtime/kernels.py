@@ -6,7 +6,7 @@ elementwise op may be given one of its operands as its result. A row that is `In
 lines of that callable, which the executor writes into its source instead of calling it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from operator import methodcaller
 from typing import Any
@@ -18,8 +18,10 @@ from needle_ir.runtime import exponentials
 from needle_ir.runtime.draws import draws
 from needle_ir.runtime.failures import told
 from needle_ir.runtime.inline import Inline, Kernel, Lines
+from needle_ir.runtime.pool import pool
+from needle_ir.runtime.products import make_matmul
 from needle_ir.runtime.rows import are_short_rows, is_blas_sum
-from needle_ir.runtime.tiles import result_arrays, scratch, temporaries, tiling
+from needle_ir.runtime.tiles import TileMemory, result_arrays, scratch, temporaries, tiling
 
 Ints = tuple[int, ...]
 KernelTable = dict[str, Callable[[Node], Kernel]]
@@ -129,22 +131,6 @@ def _extremum(ufunc: np.ufunc) -> Callable[[Node], Lines]:
         return Lines(text, bound)
 
     return lines
-
-
-def _matmul(node: Node) -> Kernel:
-    # NumPy hands a swapped view to BLAS as a flag: nothing is copied.
-    def right(a: Array, b: Array, out: Array) -> None:
-        np.matmul(a, b.swapaxes(-1, -2), out)
-
-    def left(a: Array, b: Array, out: Array) -> None:
-        np.matmul(a.swapaxes(-1, -2), b, out)
-
-    def both(a: Array, b: Array, out: Array) -> None:
-        np.matmul(a.swapaxes(-1, -2), b.swapaxes(-1, -2), out)
-
-    if "transpose_a" in node.attrs:
-        return both if "transpose_b" in node.attrs else left
-    return right if "transpose_b" in node.attrs else np.matmul
 
 
 def _view(make_view: Callable[[Node], Callable[[Array], Array]]) -> Callable[[Node], Kernel]:
@@ -261,6 +247,17 @@ def fused_kernel(
     body = node.attrs["body"]
     steps = [(x, wrap(x, make_kernel(x))) for x in body.nodes if x.op.has(Trait.ELEMENTWISE)]
     constants = {x: x.attrs["value"] for x in body.nodes if x.op is CONSTANT}
+    inputs = len(body.inputs)
+
+    def run(
+        mine: Iterator[tuple[Any, ...]], memory: list[list[Array]], number: dict[Node, int]
+    ) -> None:
+        for tile, *tiles in mine:
+            kept = [*memory[tile], *tiles[inputs:]]
+            arrays = {**dict(zip(body.inputs, tiles[:inputs], strict=True)), **constants}
+            arrays |= {x: kept[i] for x, i in number.items()}
+            for inner, kernel in steps:
+                kernel(*[arrays[x] for x in inner.inputs], arrays[inner])
 
     def fused(*xs_and_out: Array) -> None:
         *xs, out = xs_and_out
@@ -270,13 +267,12 @@ def fused_kernel(
         cut = tiling(node, [x.flags.c_contiguous for x in xs])
         shapes = [results[0].shape] if cut is None else cut.tile_shapes()
         tiles = [[x] if cut is None else cut.cut(x) for x in (*xs, *results)]
-        memory = scratch(places.nbytes(shapes[0]))
-        for shape, parts in zip(shapes, zip(*tiles, strict=True), strict=True):
-            kept = [*places.arrays(memory, shape), *parts[len(xs) :]]
-            arrays = {**dict(zip(body.inputs, parts[: len(xs)], strict=True)), **constants}
-            arrays |= {x: kept[i] for x, i in places.number.items()}
-            for inner, kernel in steps:
-                kernel(*[arrays[x] for x in inner.inputs], arrays[inner])
+        parts = [*zip(range(len(shapes)), *tiles, strict=True)]
+        memory = TileMemory(places, shapes, [scratch(places.nbytes(shapes[0]))])
+        if cut is not None and cut.is_shared:
+            pool.share(run, parts, memory, places.number)
+        else:
+            run(iter(parts), memory(0), places.number)
 
     return fused
 
@@ -330,7 +326,7 @@ KERNELS: KernelTable = {
     "softplus": exponentials.make_softplus,
     "logaddexp": _ufunc(np.logaddexp),
     "log1mexp": exponentials.make_log1mexp,
-    "matmul": _matmul,
+    "matmul": make_matmul,
     "gather": _gather,
     "scatter_add": _scatter_add,
     "unslice": _unslice,

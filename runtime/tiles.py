@@ -13,6 +13,9 @@ from needle_ir.ops.cluster import cluster_results
 # second-level cache, of which a core has 256 KiB to 2 MiB.
 TILE_BYTES = 1 << 16
 
+# From here on threads share the tiles. For fewer it takes as long to wake a thread.
+_SHARED_TILES = 32
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -25,6 +28,11 @@ class Tiling:
     shape: tuple[int, ...]
     flat: bool
     tiles: tuple[slice, ...]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether threads share the tiles, where there are several threads."""
+        return len(self.tiles) >= _SHARED_TILES
 
     def cuts(self, shape: tuple[int, ...]) -> bool:
         """Whether an operand of this shape is cut. If not, each tile reads all of it."""
@@ -86,6 +94,29 @@ class Temporaries:
     def nbytes(self, shape: tuple[int, ...]) -> int:
         """The memory they need for arrays of `shape`."""
         return sum(aligned(prod(shape) * dtype.itemsize) for dtype in self.dtypes)
+
+
+class TileMemory:
+    """For each thread and tile the arrays of the temporaries, which threads do not share.
+
+    The first thread writes them to `memory`; others to memory of their own, made when it is asked
+    for. Steps that do not run at the same time may have the same list `memory`.
+    """
+
+    def __init__(self, places: Temporaries, shapes: Sequence[tuple[int, ...]], memory: list[Array]):
+        self._places = places
+        self._shapes = shapes
+        self._memory = memory
+        self._arrays: list[list[list[Array]]] = []
+
+    def __call__(self, thread: int) -> list[list[Array]]:
+        """The arrays for each tile."""
+        for number in range(len(self._arrays), thread + 1):
+            if number == len(self._memory):
+                self._memory.append(scratch(self._memory[0].nbytes))
+            memory = self._memory[number]
+            self._arrays.append([self._places.arrays(memory, shape) for shape in self._shapes])
+        return self._arrays[thread]
 
 
 def temporaries(body: Graph, overwritten: Collection[Node]) -> Temporaries:

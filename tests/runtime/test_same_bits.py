@@ -1,5 +1,5 @@
-"""The same bits from run to run; and where NumPy's matrix products have no part in it, whatever the
-number of threads that BLAS uses.
+"""The same bits from run to run; and where NumPy's matrix products have no part in it, or the
+library divides them, whatever the number of threads.
 """
 
 import hashlib
@@ -72,9 +72,10 @@ print(bits.hexdigest())
 """
 
 
-def digest(program: str, threads: int) -> str:
+def digest(program: str, threads: int, own_threads: int | None = None) -> str:
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(names, str(threads))}
+    environment["NEEDLE_IR_NUM_THREADS"] = "" if own_threads is None else str(own_threads)
     child = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
@@ -93,3 +94,10 @@ def test_what_is_computed_without_products_depends_on_no_threads() -> None:
     several: there `a @ b` in NumPy differs as well.
     """
     assert digest(WITHOUT_PRODUCTS, 1) == digest(WITHOUT_PRODUCTS, 2)
+
+
+def test_a_training_run_depends_on_no_threads_of_the_library() -> None:
+    """Products among them: each block is computed by one thread."""
+    expected = digest(TRAIN, threads=1, own_threads=1)
+    for threads, own_threads in [(2, 1), (1, 2), (2, 3)]:
+        assert digest(TRAIN, threads, own_threads) == expected
