@@ -129,7 +129,7 @@ class _Code:
         self._arena_names: dict[tuple[int, Any], str] = {}
         self._object_names: dict[int, str] = {}
         self._parts = allocated_parts(plan)
-        self._donated = {donation.whole for donation in plan.donations}
+        self._replaced = {x.whole: {given for given, _ in x.replaced} for x in plan.donations}
         self._recyclers: dict[int, Recycler] = {}
         self._handed_back = {} if wrap else {x.packed: x for x in plan.handed_back}
         self._functions: list[Written] = []  # what threads share
@@ -235,14 +235,16 @@ class _Code:
         slots = self._plan.slots
         result = cluster_results(body)[-1]
         target = slots[output]
-        donated = output in self._donated or target.inside in self._donated
+        whole = output if target.inside is None else target.inside
+        replaced = self._replaced.get(whole, set())
         return [
             x
             for x, i in zip(body.inputs, inputs, strict=True)
             if x.type == result.type
             and (
                 (slots[i].place is Place.ARENA is target.place and slots[i].offset == target.offset)
-                or (donated and slots[i].place in (Place.INPUT, Place.HANDED_BACK))
+                or i in replaced
+                or (replaced and slots[i].place is Place.HANDED_BACK)
             )
         ]
 
@@ -502,8 +504,9 @@ def _scratch_bytes(step: Step) -> int:
     """The memory that a step needs for what it computes on the way."""
     if step.node.op is not FUSED:
         return 0
-    # At most: rows make larger tiles than flat arrays do, and the result's array may be taken.
-    cut = tiling(step.node, [False] * len(step.inputs))
+    # At most: whether tiles are rows or flat is not known yet, and the result's array may be taken.
     body = step.node.attrs["body"]
-    shape = cut.tile_shapes()[0] if cut is not None else cluster_results(body)[0].shape
-    return temporaries(body, [step.node]).nbytes(shape)
+    whole = cluster_results(body)[0].shape
+    cuts = [tiling(step.node, [flat] * len(step.inputs)) for flat in (False, True)]
+    shapes = [whole if cut is None else cut.tile_shapes()[0] for cut in cuts]
+    return max(map(temporaries(body, [step.node]).nbytes, shapes))
