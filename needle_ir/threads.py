@@ -7,10 +7,10 @@ from needle_ir.runtime.pool import pool
 def set_num_threads(count: int | None) -> None:
     """Let `count` threads, the calling one among them, share the large steps of every program.
 
-    They share matrix products, block by block, and fused loops over arrays of 2 MiB or more, tile
-    by tile. One thread computes each part, and the parts are the same for any `count`: so are the
-    bits of the results. To that end OpenBLAS is told to use one thread, in the whole process, for
-    NumPy's own products as well.
+    They share large matrix products, block by block, and fused loops over arrays of 2 MiB or more,
+    tile by tile. One thread computes each part, and the parts are the same for any `count`: so are
+    the bits of the results. To that end OpenBLAS is told to use one thread, in the whole process,
+    for NumPy's own products as well.
 
     None undoes it: then OpenBLAS divides products among as many threads as before, and all else
     runs in the calling thread. So it is at the start, unless the environment variable
