@@ -106,7 +106,7 @@ SQRT = _unary("sqrt", lambda ct, out, x: 0.5 * ct / out)
 TANH = _unary("tanh", lambda ct, out, x: ct * (1.0 - out * out))
 RELU = _unary(
     "relu",
-    lambda ct, out, x: where(x > 0, ct, 0),
+    lambda ct, out, x: where(out > 0, ct, 0),  # as where x > 0; and x need not be kept
     Promotion.NONE,
     selects=lambda x: logical_not(x <= 0),
 )
