@@ -24,9 +24,14 @@ def _center(x: Node, axis: int) -> Node:
     return x - mean(x, axis, keepdims=True)
 
 
+def _scale(x: Node, axis: int, eps: float) -> Node:
+    """The reciprocal of the deviation of x along `axis`."""
+    return 1.0 / sqrt(var(x, axis, keepdims=True) + eps)
+
+
 def _standardize(x: Node, axis: int, eps: float) -> tuple[Node, Node]:
     """x with mean 0 and variance 1 along `axis`, and the reciprocal of its deviation."""
-    scale: Node = 1.0 / sqrt(var(x, axis, keepdims=True) + eps)
+    scale = _scale(x, axis, eps)
     return _center(x, axis) * scale, scale
 
 
@@ -56,10 +61,10 @@ def _batch_norm_vjp(
 ) -> tuple[Node, ...]:
     # Here the two means are the gradients of bias and weight divided by the batch size: one
     # reduction each serves both.
-    normal, scale = _standardize(x, 0, eps)
-    ct_weight, ct_bias = sum(ct * normal, 0), sum(ct, 0)
+    centered, scale = _center(x, 0), _scale(x, 0, eps)
+    ct_weight, ct_bias = sum(ct * centered, 0) * sum_to(scale, weight.shape), sum(ct, 0)
     count = x.shape[0]
-    inner = ct - ct_bias / count - normal * (ct_weight / count)
+    inner = ct - ct_bias / count - centered * (scale * (ct_weight / count))
     return _cast_to((inner * (weight * scale), ct_weight, ct_bias), (x, weight, bias))
 
 
@@ -70,7 +75,7 @@ def batch_norm(x: Node, weight: Node, bias: Node, *, eps: float) -> Node:
     The variance divides by n. `weight` and `bias` have the shape (d,).
     """
     _require_features("batch_norm", x, weight, bias)
-    return _standardize(x, 0, eps)[0] * weight + bias
+    return _center(x, 0) * (_scale(x, 0, eps) * weight) + bias
 
 
 @composite()
