@@ -1,6 +1,7 @@
 """What was measured, as tables and as JSON."""
 
 import datetime
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -29,9 +30,17 @@ def step_table(comparison: Comparison, reference: str) -> Table:
     return Table(title, columns, tuple(rows))
 
 
+def _in_one_line(reason: str) -> str:
+    """The line of a message, or of a traceback, that names the error."""
+    lines = reason.splitlines()
+    return next(
+        (x for x in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", x)), lines[-1]
+    )
+
+
 def _step_row(outcome: Outcome, base: Outcome) -> tuple[str, ...]:
     label = CONTENDERS[outcome.contender].label
-    reason = outcome.reason.splitlines()[-1] if outcome.reason else ""
+    reason = _in_one_line(outcome.reason) if outcome.reason else ""
     if not outcome.first:
         return (label, "", "", reason, "", "", "", "")
     phases = [

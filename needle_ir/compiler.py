@@ -109,7 +109,7 @@ def collector_paused() -> Iterator[None]:
     """Let the cyclic garbage collector rest.
 
     Compiling makes many small objects and hardly a cycle; looking through all of them again and
-    again takes time that grows faster than the graph.
+    again takes time that grows faster than the graph. What was made counts as old afterwards.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -117,6 +117,9 @@ def collector_paused() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            if not gc.get_freeze_count():  # somebody's frozen objects stay frozen
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 

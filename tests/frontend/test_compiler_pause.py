@@ -44,3 +44,24 @@ def test_it_stays_off_where_it_was_off():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_what_was_made_meanwhile_is_not_looked_through_at_once():
+    """It counts as old: a collection of the young finds nothing to do."""
+    with collector_paused():
+        made = [[i] for i in range(10_000)]
+    young = gc.get_objects(generation=0)
+    assert len(made) == 10_000
+    assert len(young) < 5_000
+    assert any(x is made[0] for x in gc.get_objects(generation=2))
+
+
+def test_objects_that_somebody_froze_stay_frozen():
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with collector_paused():
+            pass
+        assert gc.get_freeze_count() == frozen > 0
+    finally:
+        gc.unfreeze()

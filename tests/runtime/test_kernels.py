@@ -316,12 +316,13 @@ def test_matmul_of_extremes() -> None:
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize("transpose_b", [False, True])
 @pytest.mark.parametrize("batch", [(), (3,)])
+@pytest.mark.parametrize("inner", [40, 1])
 def test_matmul_of_transposed_operands_is_the_product_of_views(
-    transpose_a: bool, transpose_b: bool, batch: tuple[int, ...]
+    transpose_a: bool, transpose_b: bool, batch: tuple[int, ...], inner: int
 ) -> None:
     numbers = np.random.default_rng(0)
-    a = numbers.standard_normal((*batch, *((40, 30) if transpose_a else (30, 40))))
-    b = numbers.standard_normal((*batch, *((20, 40) if transpose_b else (40, 20))))
+    a = numbers.standard_normal((*batch, *((inner, 30) if transpose_a else (30, inner))))
+    b = numbers.standard_normal((*batch, *((20, inner) if transpose_b else (inner, 20))))
     left = np.swapaxes(a, -1, -2) if transpose_a else a
     right = np.swapaxes(b, -1, -2) if transpose_b else b
     result = run("matmul", a, b, transpose_a=transpose_a, transpose_b=transpose_b)
