@@ -42,7 +42,8 @@ from needle_ir.ops import (
     tanh,
     where,
 )
-from needle_ir.realize import CacheInfo, TracedValueError, cache_info, clear_cache, sync
+from needle_ir.plan_cache import CacheInfo, cache_info, clear_cache
+from needle_ir.realize import TracedValueError, sync
 from needle_ir.recompiles import RecompileWarning, explain_recompiles
 from needle_ir.recording import enable_grad, no_grad
 from needle_ir.tensor import Tensor

@@ -10,7 +10,7 @@ import pytest
 import needle_ir as ndl
 import needle_ir.tensor as tensor_module
 from needle_ir import Tensor, nn, optim
-from needle_ir.realize import plans
+from needle_ir.plan_cache import plans
 
 
 def test_nothing_runs_until_a_value_is_asked_for(kernel_calls):

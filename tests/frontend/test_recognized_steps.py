@@ -8,7 +8,7 @@ import pytest
 
 import needle_ir as ndl
 from needle_ir import Tensor, nn, optim
-from needle_ir.realize import PlanCache, plans
+from needle_ir.plan_cache import PlanCache, plans
 
 Array = np.ndarray[Any, Any]
 

@@ -13,7 +13,8 @@ import pytest
 
 import needle_ir as ndl
 from needle_ir import RecompileWarning, Tensor, nn, optim
-from needle_ir.realize import Pending, plans
+from needle_ir.plan_cache import plans
+from needle_ir.realize import Pending
 from needle_ir.recompiles import STREAK
 
 

@@ -1,0 +1,202 @@
+"""The plan cache: compiled programs by the structure of what was recorded."""
+
+import threading
+import time
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from operator import attrgetter, is_
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from needle_ir.compiler import Program, compile_graph
+from needle_ir.ir import INPUT, Node, Op, capture_origin
+from needle_ir.recompiles import Dropped, dropped_words, log, warn_of_number
+
+if TYPE_CHECKING:
+    from needle_ir.outline import Difference, Outline
+    from needle_ir.realize import Pending
+
+_op, _type = attrgetter("op"), attrgetter("type")
+
+CACHE_CAPACITY = 256
+# A program that is not kept is compared with this many of the same line, and of all.
+_COMPARED = 8
+
+
+class CacheInfo(NamedTuple):
+    """Counts of the plan cache, as functools.lru_cache has them."""
+
+    hits: int
+    misses: int
+    maxsize: int
+    currsize: int
+
+
+class _Shape:
+    """A recorded subgraph without its nodes, to recognize the same one in the next step.
+
+    A training loop records the same again and again. To go down from the outputs, and look whether
+    each node is what stood there before, takes a third of the time of numbering them anew.
+    """
+
+    def __init__(self, pending: "Pending"):
+        index = pending.index
+        self._count = len(index)
+        self._outputs = [index[node] for node in pending.outputs]
+        self._leaves = [index[node] for node in pending.leaves]
+        self._types = [node.type for node in pending.leaves]
+        leaves = set(pending.leaves)
+        rows = [
+            (i, node.op, node.attrs, [index[x] for x in node.inputs])
+            for node, i in index.items()
+            if node not in leaves
+        ]
+        self._rows = rows[::-1]  # users before operands
+
+    def match(self, outputs: Sequence[Node]) -> list[Node] | None:
+        """The leaves below `outputs`, where what they need has this shape."""
+        nodes: list[Any] = [None] * self._count
+        for i, node in zip(self._outputs, outputs, strict=True):
+            nodes[i] = node
+        for i, op, attrs, positions in self._rows:
+            node = nodes[i]
+            inputs = node.inputs
+            if (
+                node.op is not op
+                or node.attrs is not attrs
+                or node.value is not None
+                or len(inputs) != len(positions)
+            ):
+                return None
+            for k, x in zip(positions, inputs, strict=True):
+                if nodes[k] is not x:
+                    if nodes[k] is not None:
+                        return None
+                    nodes[k] = x
+        leaves = [nodes[i] for i in self._leaves]
+        ops, types = map(_op, leaves), map(_type, leaves)
+        if not all(map(is_, ops, repeat(INPUT))) or not all(map(is_, types, self._types)):
+            return None
+        # What stood in two places must not be one node now: each has its own derivative.
+        return leaves if len(set(nodes)) == self._count else None
+
+
+@dataclass
+class _Entry:
+    program: Program
+    outline: "Outline"
+    shape: _Shape | None = None
+    used: int = 0  # the number of the look-up that found it last
+
+
+class PlanCache:
+    """Compiled programs by the structure of what was recorded, least recently used first out.
+
+    Keys and programs hold types, ops and constants, never the data of a leaf.
+    """
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self._entries: dict[Hashable, _Entry] = {}
+        self._latest: dict[tuple[Op, ...], _Entry] = {}  # by the ops of the outputs
+        self._dropped = Dropped()
+        self._lock = threading.Lock()
+        self._hits = self._misses = 0
+
+    def find(self, pending: "Pending", recognize: bool = False) -> Program:
+        """The program for `pending`, compiled now where it is new.
+
+        With `recognize`, `find_again` finds it where the same is recorded again.
+        """
+        key = pending.key
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None:
+                self._hit(entry)
+        if entry is None:
+            entry = self._compile(pending, key)
+        if recognize:
+            if entry.shape is None:
+                entry.shape = _Shape(pending)
+            self._latest[tuple(map(_op, pending.outputs))] = entry
+        return entry.program
+
+    def find_again(self, outputs: Sequence[Node]) -> tuple[Program, list[Node]] | None:
+        """The program for what was recorded, and its leaves, where the last program for outputs of
+        these ops was for the same. Nothing is compiled.
+        """
+        entry = self._latest.get(tuple(map(_op, outputs)))
+        leaves = None if entry is None or entry.shape is None else entry.shape.match(outputs)
+        if entry is None or leaves is None:
+            return None
+        with self._lock:
+            self._hit(entry)
+        return entry.program, leaves
+
+    def _hit(self, entry: _Entry) -> None:
+        self._hits += 1
+        entry.used = self._hits + self._misses
+
+    def _compile(self, pending: "Pending", key: Hashable) -> _Entry:
+        with self._lock:
+            self._misses += 1
+        outline = pending.outline(capture_origin())
+        why = self._why_not(key, outline)
+        started = time.perf_counter()
+        program = compile_graph(pending.graph())
+        seconds = time.perf_counter() - started
+        where = "" if outline.site is None else str(outline.site)
+        log.add("recorded", where, why.words, len(outline.rows), seconds)
+        with self._lock:
+            entry = _Entry(program, outline, used=self._hits + self._misses)
+            self._entries[key] = entry
+            while len(self._entries) > self.capacity:
+                self._drop(min(self._entries, key=lambda x: self._entries[x].used))
+        if why.constant is not None and log.streak(why.constant, self._hits):
+            warn_of_number(why.constant, "a constant")
+        return entry
+
+    def _drop(self, key: Hashable) -> None:
+        gone = self._entries.pop(key)
+        self._latest = {ops: entry for ops, entry in self._latest.items() if entry is not gone}
+        self._dropped.add(key)
+
+    def info(self) -> CacheInfo:
+        """How often a program was found, how often compiled, and how many are kept."""
+        with self._lock:
+            return CacheInfo(self._hits, self._misses, self.capacity, len(self._entries))
+
+    def clear(self) -> None:
+        """Drop every program and start counting again."""
+        with self._lock:
+            self._entries.clear()
+            self._latest.clear()
+            self._dropped.clear()
+            self._hits = self._misses = 0
+
+    def _why_not(self, key: Hashable, outline: "Outline") -> "Difference":
+        """Why no program that is kept is the one asked for."""
+        from needle_ir.outline import Difference, why_not
+
+        with self._lock:
+            if key in self._dropped:
+                return Difference(dropped_words(self.capacity))
+            entries = sorted(self._entries.values(), key=lambda entry: -entry.used)
+        kept = [entry.outline for entry in entries]
+        here = [x for x in kept if x.site == outline.site]
+        recent = [*here[:_COMPARED], *kept[:_COMPARED]]
+        return why_not(outline, {id(x): x for x in recent}.values())
+
+
+plans = PlanCache(CACHE_CAPACITY)
+
+
+def cache_info() -> CacheInfo:
+    """Counts of the plan cache: hits, misses, capacity, programs kept."""
+    return plans.info()
+
+
+def clear_cache() -> None:
+    """Drop every compiled program, and what `explain_recompiles` knows of it."""
+    plans.clear()
+    log.clear()
