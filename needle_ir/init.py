@@ -103,7 +103,7 @@ def randb(
         return _with_grad(kept, requires_grad)
     drawn = np.empty(shape, np.float32 if draws.own else np.float64)
     draws.uniform(drawn)
-    return _made(np.less_equal(drawn, p), dtype, requires_grad)
+    return _made(drawn <= p, dtype, requires_grad)
 
 
 def constant(
@@ -222,12 +222,9 @@ def _empty(shape: tuple[int, ...], dtype: Any) -> Array:
 
 def _made(array: Array, dtype: Any, requires_grad: bool) -> Tensor:
     """The tensor of a new array."""
-    kind = as_dtype(dtype)
     # Where the axes are () NumPy makes a number of some arrays.
-    own = np.asarray(array)
-    if own.dtype != kind:
-        own = own.astype(kind)
-    return Tensor._from_array(own, requires_grad and is_floating(kind))
+    own = np.asarray(array).astype(as_dtype(dtype), copy=False)
+    return Tensor._from_array(own, requires_grad and is_floating(own.dtype))
 
 
 def _drawn(node: Any, requires_grad: bool) -> Tensor:

@@ -204,9 +204,10 @@ def sync(free_history: bool = True) -> None:
     state.recorded = 0
     if held:
         outputs = [x.node for x in held]
-        found = plans.find_again(outputs) if what_is_kept() is None else None
+        behind = what_is_kept()
+        found = plans.find_again(outputs) if behind is None else None
         if found is None:
-            _run(canonicalize(outputs, behind=what_is_kept()), held, free_history)
+            _run(canonicalize(outputs, behind=behind), held, free_history)
         else:
             program, leaves = found
             _compute(program, leaf_arrays(leaves), outputs, held)

@@ -173,28 +173,20 @@ class Recording:
         """
         given = len(self.graph.inputs) - len(self.state) - len(self.host_values)
         given -= len(self.captured)
-        writes = (self.data_writes, self.grad_writes)
-        position = {
-            (id(target), bool(kind)): i
-            for i, (kind, target) in enumerate(
-                [(kind, target) for kind, targets in enumerate(writes) for target in targets],
-                len(self._returned_types),
-            )
-        }
-        keys = [(id(source.tensor), source.of_grad) for source in self.state]
-        return tuple((given + i, position[key]) for i, key in enumerate(keys) if key in position)
+        written = [
+            *[(id(target), False) for target in self.data_writes],
+            *[(id(target), True) for target in self.grad_writes],
+        ]
+        position = {key: i for i, key in enumerate(written, len(self._returned_types))}
+        read = [(id(source.tensor), source.of_grad) for source in self.state]
+        return tuple((given + i, position[key]) for i, key in enumerate(read) if key in position)
 
     @property
     def leaves(self) -> Leaves | None:
         """Where the results go that are assigned, None for a function that assigns none."""
         return self._leaves if self._targets else None
 
-    def scatter(
-        self,
-        arrays: Sequence[Array],
-        arguments: Sequence[Any],
-        leases: "Leases" = (),
-    ) -> Any:
+    def scatter(self, arrays: Sequence[Array], arguments: Sequence[Any], leases: "Leases") -> Any:
         """Assign what the function assigned, and return what it returned.
 
         The arrays to assign lie in the memory of `leases`, or elsewhere.
