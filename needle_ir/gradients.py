@@ -120,6 +120,16 @@ def _places(*types: TensorType) -> tuple[tuple[int, TensorType], ...]:
     return tuple(zip(starts, types, strict=True))
 
 
+def requests_for(tensors: "Sequence[Tensor]") -> int | None:
+    """How many requests of this thread hold the leaves of all these tensors. None where one holds
+    those of some.
+    """
+    ids = {*map(id, tensors)}
+    held = [ids & request._leaves.keys() for request in state.requests.values()]
+    count = sum(x == ids for x in held)
+    return count if count == sum(map(bool, held)) else None
+
+
 def packed_gradients(tensors: "Sequence[Tensor]") -> Node:
     """The gradients of `tensors`, which all have one and are of one dtype, as one packed node."""
     request = tensors[0]._grad

@@ -1,6 +1,6 @@
 """Optimizers: SGD, Adam. `step()` is where a training step is computed."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import reduce
 from itertools import accumulate
 from operator import add
@@ -10,8 +10,10 @@ import numpy as np
 
 from needle_ir import ops
 from needle_ir.arguments import fraction, non_negative
-from needle_ir.gradients import packed_gradients
+from needle_ir.gradients import packed_gradients, requests_for
+from needle_ir.in_place import InPlace, Replaced
 from needle_ir.ir import (
+    INPUT,
     DType,
     DTypeError,
     Node,
@@ -45,10 +47,11 @@ class _Group:
         self._which: list[int] = []  # the parameters that are views of parts of `_packed`
         self._packed: Tensor | None = None
         self._leaves: Leaves | None = None
+        self._read: list[Node] = []  # what a step reads the parameters by
 
     def __getstate__(self) -> dict[str, Any]:
         # The parameters of a copy are on their own.
-        return {**vars(self), "_which": [], "_packed": None, "_leaves": None}
+        return {**vars(self), "_which": [], "_packed": None, "_leaves": None, "_read": []}
 
     def rename(self, prefix: str) -> None:
         """Name the moments, for the graphs that show them."""
@@ -67,28 +70,36 @@ class _Group:
             return result
         packed, leaves = self._packed, self._leaves
         if packed is None or which != self._which or leaves is None or not leaves.are_in_use():
+            self._read = [p.node for p in params]
             packed = Tensor._from_array(np.concatenate([p.cached_data for p in params], axis=None))
             packed.rename("parameters")
             leaves = Leaves(params, (), [p.node.type for p in params])
             self._which = which
             self._hand_out(packed, leaves)
+        else:
+            self._read = leaves.given
         return packed.node
 
-    def assign_parameters(self, which: list[int], new: Node) -> Callable[[], None]:
-        """Let the packed `new` be some parameters. What this returns does so when it is computed,
-        if that is not at once.
+    def assign_parameters(self, which: list[int], new: Node) -> Tensor | None:
+        """Let the packed `new` be some parameters: in a trace at once, otherwise it is to be handed
+        out when it is computed.
         """
         params = [self.params[i] for i in which]
         if state.trace is not None:
             parts = ops.unpack_all(cut(new), [p.shape for p in params])
             for p, part in zip(params, parts, strict=True):
                 p._assign(part, cut_off=True)
-            return lambda: None
+            return None
         packed = Tensor._from_node(cut(new), requires_grad=False, is_leaf=True)
         packed.name = "parameters"
-        leaves = self._leaves
-        assert leaves is not None
-        return lambda: self._hand_out(packed, leaves)
+        return packed
+
+    def hand_out(self, packed: Tensor) -> None:
+        """Let the parameters be what is `packed`, which is computed."""
+        assert self._leaves is not None
+        assert self._packed is not None
+        if packed.node.value is not self._packed.node.value:  # else it was computed in their place
+            self._hand_out(packed, self._leaves)
 
     def _hand_out(self, packed: Tensor, leaves: Leaves) -> None:
         """Let the parameters be views of the parts of `packed`, which has a value."""
@@ -104,6 +115,14 @@ class _Group:
             leaves.assign(parts)
         self._packed, self._leaves = packed, leaves
 
+    def replaced(self, which: list[int], old: Node, packed: Tensor) -> list[Replaced]:
+        """What a recorded step puts in the place of the parameters, by which `old` is packed."""
+        requests = requests_for([self.params[i] for i in which])
+        if requests is None:
+            return []
+        # Besides requests, a parameter and the list in `_leaves` hold its leaf.
+        return [Replaced(old, packed.node, 1, self._leaves, self._read, 2 + requests)]
+
     def moment(self, name: str, i: int) -> Node:
         """The moment of one parameter, in its shape."""
         return self._part(self._moments[name]._read(), i)
@@ -115,14 +134,17 @@ class _Group:
         result: Node = ops.pack(*[self.moment(name, i) for i in which])
         return result
 
-    def assign_moments(self, name: str, which: list[int], new: Node) -> None:
-        """Let the packed `new` be the moments of some parameters; those of the others stay."""
+    def assign_moments(self, name: str, which: list[int], new: Node) -> Node:
+        """Let the packed `new` be the moments of some parameters; those of the others stay. Gives
+        the leaf of them all.
+        """
         if len(which) < len(self.params):
             parts = {i: self.moment(name, i) for i in range(len(self.params))}
             shapes = [self.params[i].shape for i in which]
             parts |= zip(which, ops.unpack_all(new, shapes), strict=True)
             new = ops.pack(*parts.values())
         self._moments[name]._assign(new)
+        return self._moments[name].node
 
     def _part(self, packed: Node, i: int) -> Node:
         result: Node = ops.unpack(packed, start=self._starts[i], shape=self.params[i].shape)
@@ -147,6 +169,7 @@ class Optimizer:
         self._groups = [_Group([*group.values()], self.moments) for group in by_dtype.values()]
         for group in self._groups:
             group.rename(type(self).__name__)
+        self._in_place = InPlace()
 
     def step(self) -> None:
         """Update every parameter that has a gradient, and compute all that is pending.
@@ -154,10 +177,10 @@ class Optimizer:
         Forward pass, gradients and updates run as one plan. Gradients are not modified.
         """
         with no_grad(), scope(type(self).__name__, "update"), inherit_origin(capture_origin()):
-            assign = self._record_step()
-        sync()
-        for assign_parameters in assign:
-            assign_parameters()
+            computed = self._record_step()
+        sync(in_place=self._in_place)
+        for group, packed in computed:
+            group.hand_out(packed)
 
     def update(
         self, parameter: Node, gradient: Node, moments: dict[str, Node]
@@ -168,9 +191,10 @@ class Optimizer:
         """
         raise TypeError(f"{type(self).__name__} does not define update()")
 
-    def _record_step(self) -> list[Callable[[], None]]:
-        """Record the step. What this returns is to be called when it was computed."""
-        assign: list[Callable[[], None]] = []
+    def _record_step(self) -> list[tuple[_Group, Tensor]]:
+        """Record the step. Gives what is to be handed out when it was computed."""
+        computed: list[tuple[_Group, Tensor]] = []
+        replaced: list[Replaced] = []
         for group in self._groups:
             which = group.with_gradient()
             if not which:
@@ -182,10 +206,16 @@ class Optimizer:
                 gradient = ops.decayed_gradient(gradient, parameter, decay=decay)
             moments = {name: group.moments(name, which) for name in self.moments}
             new, new_moments = self.update(parameter, gradient, moments)
+            packed = group.assign_parameters(which, new)
+            if packed is not None:
+                computed.append((group, packed))
+                replaced += group.replaced(which, parameter, packed)
             for name, moment in new_moments.items():
-                group.assign_moments(name, which, moment)
-            assign.append(group.assign_parameters(which, new))
-        return assign
+                assigned = group.assign_moments(name, which, moment)
+                if moments[name].op is INPUT:
+                    replaced.append(Replaced(moments[name], assigned, 0))
+        self._in_place.expect(replaced)
+        return computed
 
     def _learning_rate(self) -> Node:
         return host_scalar(lambda: self.lr, np.dtype(np.float32), "lr")
@@ -305,7 +335,7 @@ class Adam(Optimizer):
         """The moving average of the squared gradient of each parameter."""
         return self._moment_of_each("v")
 
-    def _record_step(self) -> list[Callable[[], None]]:
+    def _record_step(self) -> list[tuple[_Group, Tensor]]:
         self._t._assign(self._t._read() + 1)
         return super()._record_step()
 

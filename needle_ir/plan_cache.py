@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, repeat
 from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +33,15 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
+class Found(NamedTuple):
+    """A program for what was recorded, and the leaves that it reads."""
+
+    program: Program
+    leaves: Sequence[Node]
+    # How often each of them is an operand of what was recorded, None where that was not counted.
+    uses: Sequence[int] | None = None
+
+
 class _Shape:
     """A recorded subgraph without its nodes, to recognize the same one in the next step.
 
@@ -52,6 +62,8 @@ class _Shape:
             if node not in leaves
         ]
         self._rows = rows[::-1]  # users before operands
+        uses = Counter(chain.from_iterable(operands for _, _, _, operands in rows))
+        self.uses = [uses[i] for i in self._leaves]
 
     def match(self, outputs: Sequence[Node]) -> list[Node] | None:
         """The leaves below `outputs`, where what they need has this shape."""
@@ -103,10 +115,16 @@ class PlanCache:
         self._lock = threading.Lock()
         self._hits = self._misses = 0
 
-    def find(self, pending: "Pending", recognize: bool = False) -> Program:
+    def find(
+        self,
+        pending: "Pending",
+        recognize: bool = False,
+        replaced: Iterable[tuple[int, int]] = (),
+    ) -> Found:
         """The program for `pending`, compiled now where it is new.
 
-        With `recognize`, `find_again` finds it where the same is recorded again.
+        With `recognize`, `find_again` finds it where the same is recorded again. `replaced` is what
+        `compile_graph` takes.
         """
         key = pending.key
         with self._lock:
@@ -114,36 +132,39 @@ class PlanCache:
             if entry is not None:
                 self._hit(entry)
         if entry is None:
-            entry = self._compile(pending, key)
+            entry = self._compile(pending, key, replaced)
         if recognize:
             if entry.shape is None:
                 entry.shape = _Shape(pending)
             self._latest[tuple(map(_op, pending.outputs))] = entry
-        return entry.program
+        return Found(entry.program, pending.leaves)
 
-    def find_again(self, outputs: Sequence[Node]) -> tuple[Program, list[Node]] | None:
-        """The program for what was recorded, and its leaves, where the last program for outputs of
-        these ops was for the same. Nothing is compiled.
+    def find_again(self, outputs: Sequence[Node]) -> Found | None:
+        """The program for what was recorded, where the last program for outputs of these ops was
+        for the same. Nothing is compiled.
         """
         entry = self._latest.get(tuple(map(_op, outputs)))
-        leaves = None if entry is None or entry.shape is None else entry.shape.match(outputs)
-        if entry is None or leaves is None:
+        shape = None if entry is None else entry.shape
+        leaves = None if shape is None else shape.match(outputs)
+        if entry is None or shape is None or leaves is None:
             return None
         with self._lock:
             self._hit(entry)
-        return entry.program, leaves
+        return Found(entry.program, leaves, shape.uses)
 
     def _hit(self, entry: _Entry) -> None:
         self._hits += 1
         entry.used = self._hits + self._misses
 
-    def _compile(self, pending: "Pending", key: Hashable) -> _Entry:
+    def _compile(
+        self, pending: "Pending", key: Hashable, replaced: Iterable[tuple[int, int]]
+    ) -> _Entry:
         with self._lock:
             self._misses += 1
         outline = pending.outline(capture_origin())
         why = self._why_not(key, outline)
         started = time.perf_counter()
-        program = compile_graph(pending.graph())
+        program = compile_graph(pending.graph(), replaced=replaced)
         seconds = time.perf_counter() - started
         where = "" if outline.site is None else str(outline.site)
         log.add("recorded", where, why.words, len(outline.rows), seconds)

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 from weakref import ref
 
 from needle_ir import ops
-from needle_ir.compiler import Program
 from needle_ir.ir import (
     INPUT,
     NO_ATTRS,
@@ -18,12 +18,13 @@ from needle_ir.ir import (
     input_node,
 )
 from needle_ir.ops.markers import GRAD, KNOWN, STOP_GRADIENT, known
-from needle_ir.plan_cache import plans
+from needle_ir.plan_cache import Found, plans
 from needle_ir.provenance import keep, lossy_parts, operands_to_keep, what_is_kept
 from needle_ir.recording import Trace, state, updates
 from needle_ir.tensor import Tensor
 
 if TYPE_CHECKING:
+    from needle_ir.in_place import InPlace
     from needle_ir.outline import Outline
 
 # Behind so many values the walk looks for expressions that stabilize can use.
@@ -187,11 +188,11 @@ def force(tensor: Tensor) -> None:
     _run(pending, [tensor, *held], free_history=False)
 
 
-def sync(free_history: bool = True) -> None:
+def sync(free_history: bool = True, in_place: "InPlace | None" = None) -> None:
     """Compute every pending tensor that is still held, as one plan.
 
     With `free_history`, no gradient goes back beyond this point: what was computed before it is a
-    leaf from now on. Nothing happens while a function is traced: the trace records the step, it
+    leaf from now on. With `in_place`, it runs the plan. Nothing happens while a function is traced: the trace records the step, it
     does not run it.
     """
     if state.trace is not None:
@@ -207,10 +208,9 @@ def sync(free_history: bool = True) -> None:
         behind = what_is_kept()
         found = plans.find_again(outputs) if behind is None else None
         if found is None:
-            _run(canonicalize(outputs, behind=behind), held, free_history)
+            _run(canonicalize(outputs, behind=behind), held, free_history, in_place)
         else:
-            program, leaves = found
-            _compute(program, leaf_arrays(leaves), outputs, held)
+            _compute(found, outputs, held, in_place)
             _settle(held, free_history)
     if free_history:
         for tensor in [*state.computed.values()]:
@@ -221,22 +221,33 @@ def sync(free_history: bool = True) -> None:
         state.requests.clear()
 
 
-def _run(pending: Pending, tensors: Sequence[Tensor], free_history: bool) -> None:
+def _run(
+    pending: Pending,
+    tensors: Sequence[Tensor],
+    free_history: bool,
+    in_place: "InPlace | None" = None,
+) -> None:
     parts = lossy_parts(pending.outputs)
     pending.outputs += [x for x in operands_to_keep(parts) if x not in pending.outputs]
-    arrays = leaf_arrays(pending.leaves)
-    program = plans.find(pending, recognize=not parts and pending.is_plain)
-    _compute(program, arrays, pending.outputs, tensors)
+    leaf_arrays(pending.leaves)  # raises before something is compiled
+    replaced = () if in_place is None else in_place.pairs(pending.leaves, pending.outputs)
+    found = plans.find(pending, not parts and pending.is_plain, replaced)
+    _compute(found, pending.outputs, tensors, in_place)
     for node, part in parts.items():
         keep(node, part)
     _settle(tensors, free_history)
 
 
 def _compute(
-    program: Program, arrays: Sequence[Array], outputs: Sequence[Node], tensors: Sequence[Tensor]
+    found: Found,
+    outputs: Sequence[Node],
+    tensors: Sequence[Tensor],
+    in_place: "InPlace | None" = None,
 ) -> None:
+    arrays = leaf_arrays(found.leaves)
+    run = found.program if in_place is None else partial(in_place.run, found, outputs)
     try:
-        results = program(arrays)
+        results = run(arrays)
     except BaseException:
         # Who asks for one of these gets the error again; who asks for another tensor does not.
         failed = {id(tensor) for tensor in tensors}

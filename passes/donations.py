@@ -15,7 +15,8 @@ def with_donations(plan: Plan, replaced: Iterable[tuple[int, int]]) -> Plan:
     """The plan with its donations.
 
     `replaced` pairs positions of the graph's inputs with positions of its outputs: those that the
-    caller puts in their place, so that they may be the arrays that he was given for these outputs.
+    caller puts in their place, so that they may be the arrays that he was given for these outputs,
+    or parts of these arrays.
     """
     pairs = [(plan.inputs[i], plan.outputs[k]) for i, k in replaced]
     return replace(plan, donations=_Memory(plan).donations(pairs))
@@ -69,14 +70,19 @@ class _Memory:
         return reads
 
     def _is_safe(self, given: int, output: int) -> bool:
-        """Whether nothing reads an input after the output was written over it."""
+        """Whether nothing reads an input after the output was written over it.
+
+        A smaller input of its dtype may be a part of what lies there.
+        """
         slots = self._plan.slots
-        if slots[given].node.type != slots[output].node.type:
+        old, new = slots[given].node.type, slots[output].node.type
+        if old.dtype != new.dtype or old.size > new.size:
             return False
         whole, _ = self._start[output]
         written = slots[output if slots[output].inside is not None else whole].start
         return all(
-            step < written or (step == written and self._overlays(step, position, given, output))
+            step < written
+            or (step == written and old == new and self._overlays(step, position, given, output))
             for step, position in self._reads[given]
         )
 

@@ -106,9 +106,13 @@ class Lease:
         return _COUNTS_ARE_EXACT and self._counts() == self._unused
 
     def counts_in(self, arrays: Sequence[Array]) -> list[int]:
-        """What the reference counts are while a list of `arrays`, and nobody else, holds some."""
+        """What the reference counts are while a list of `arrays`, and nobody else, holds some of
+        these arrays, or views of them.
+        """
         found = Counter(map(id, arrays))
-        watched = map(id, self._watched)
+        watched, memory = [*map(id, self._watched)], self._watched[0]
+        views = {id(x) for x in arrays if x.base is memory}
+        found[id(memory)] += len(views.difference(watched))
         return [n + found[i] for n, i in zip(self._unused, watched, strict=True)]
 
     def has(self, counts: list[int]) -> bool:

@@ -177,7 +177,7 @@ class Plan(Representable):
         )
         pairs = [pair for donation in self.donations for pair in donation.replaced]
         if pairs:
-            nbytes = sum(self.slots[output].nbytes for _, output in pairs)
+            nbytes = sum(self.slots[output].nbytes for output in {output for _, output in pairs})
             lines.append(
                 f"in the place of {len(pairs)} inputs, where nobody else holds them: "
                 f"{nbytes:,} bytes"

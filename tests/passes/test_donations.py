@@ -159,6 +159,38 @@ def test_the_last_result_of_a_cluster_is_no_scratch_memory_while_an_operand_lies
     assert assert_same_bits(graph, arrays, pairs) == 6
 
 
+def parts_of(packed: Array) -> list[Array]:
+    return [packed, packed[:12].reshape(4, 3), packed[12:].reshape(4, 3)]
+
+
+@pytest.mark.parametrize("read_late", [False, True])
+def test_parts_of_what_is_replaced(read_late: bool) -> None:
+    """As an optimizer keeps its parameters: one packed array, and views of its parts."""
+    packed = arg("p", 24)
+    new = packed - 0.5 * ops.pack(SQUARE @ X, SQUARE @ Y)
+    outputs = [new, ops.sum(ops.exp(-new)) * X] if read_late else [new]
+    graph = run_pipeline(Graph([packed, X, Y, SQUARE], outputs), [Fuse(min_bytes=0)])
+    run = Executor(make_plan(graph, [(0, 0), (1, 0), (2, 0)]))
+    replaced = [pair for donation in run.plan.donations for pair in donation.replaced]
+    assert len(replaced) == (0 if read_late else 3)
+    random, leases = np.random.default_rng(0), ()
+    values, square = random.random(24, np.float32), random.random((4, 4), np.float32)
+    for step in range(4):
+        expected = run([*parts_of(values.copy()), square])[0].copy()
+        before = values
+        results, latest = run.replace([*parts_of(values), square], leases)
+        values, leases = results[0], () if read_late else latest
+        assert (values is before) == (step > 0 and not read_late)
+        np.testing.assert_array_equal(values, expected)
+
+
+def test_a_part_is_smaller_and_of_the_same_dtype() -> None:
+    for old, new in ((arg("w", 4), X), (X, arg("w", 4, 3, dtype=np.float64)), (X, ROW)):
+        graph = Graph([old, new], [new * 2.0])
+        donations = make_plan(graph, [(0, 0)]).donations
+        assert bool(donations) == (old.type.size < new.type.size)
+
+
 def test_the_plan_tells() -> None:
     x, y = arg("x", 4, 3), arg("y", 4, 3)
     graph = Graph([x, y], [x * 2.0, y + 1.0])
