@@ -3,6 +3,7 @@
 The variants are the same function, with `jit` and as it stands.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import needle_ir as ndl
@@ -11,7 +12,10 @@ from benchmarks.configurations import Configuration
 from benchmarks.contender import Step
 from benchmarks.problem import batches, initial_parameters
 from needle_ir import nn
+from needle_ir.compiler import running_with
+from needle_ir.ir import Array, Place, Plan
 from needle_ir.ops.packing import allocated_parts
+from needle_ir.runtime import Executor
 from needle_ir.runtime.recycle import RECYCLED_BYTES
 
 
@@ -104,19 +108,33 @@ def make_step(configuration: Configuration, variant: str) -> Step:
             "BLAS": numpy_blas(),
             "random numbers": "manual_seed: SFC64, float32",
         },
-        memory=lambda: _memory(train_step, data[0], in_place=variant == "jit"),
+        memory=lambda: _memory(_plan(run, data[0]), gradients=variant == "jit"),
     )
 
 
-def _memory(
-    train_step: Any, batch: tuple[ndl.Tensor, ndl.Tensor], in_place: bool
-) -> dict[str, int]:
-    plan = ndl.compile(train_step, *batch).plan
+def _plan(run: Any, batch: tuple[ndl.Tensor, ndl.Tensor]) -> Plan:
+    """The plan that runs in a step."""
+    found: list[Plan] = []
+
+    def execute(plan: Plan, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        found.append(plan)
+        return Executor(plan)(arrays)
+
+    with running_with(execute):
+        run(*batch)
+    return found[-1]
+
+
+def _memory(plan: Plan, gradients: bool) -> dict[str, int]:
+    """The bytes that a step needs. Besides what it replaces it computes results that it does not
+    read in the place of the last ones, with `gradients`.
+    """
     parts = allocated_parts(plan)
     # What the next step computes in its place again: not what is too small to be recycled.
     kept = {
         donation.whole
         for donation in plan.donations
+        if donation.replaced or gradients
         if donation.whole in parts or plan.slots[donation.whole].nbytes >= RECYCLED_BYTES
     }
     return {
@@ -126,7 +144,6 @@ def _memory(
             slot.nbytes
             for number, slot in enumerate(plan.slots)
             # What is computed in its place in a packed array has no memory of its own.
-            if slot.place is ndl.ir.Place.OUTPUT and slot.inside is None
-            if not (in_place and number in kept)
+            if slot.place is Place.OUTPUT and slot.inside is None and number not in kept
         ),
     }

@@ -124,10 +124,14 @@ def requests_for(tensors: "Sequence[Tensor]") -> int | None:
     """How many requests of this thread hold the leaves of all these tensors. None where one holds
     those of some.
     """
-    ids = {*map(id, tensors)}
-    held = [ids & request._leaves.keys() for request in state.requests.values()]
-    count = sum(x == ids for x in held)
-    return count if count == sum(map(bool, held)) else None
+    count = 0
+    for request in state.requests.values():
+        held = [*map(request._leaves.__contains__, map(id, tensors))]
+        if all(held):
+            count += 1
+        elif any(held):
+            return None
+    return count
 
 
 def packed_gradients(tensors: "Sequence[Tensor]") -> Node:

@@ -10,7 +10,7 @@ from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from needle_ir.compiler import Program, compile_graph
-from needle_ir.ir import INPUT, Node, Op, capture_origin
+from needle_ir.ir import INPUT, Attrs, Node, Op, capture_origin
 from needle_ir.recompiles import Dropped, dropped_words, log, warn_of_number
 
 if TYPE_CHECKING:
@@ -50,41 +50,48 @@ class _Shape:
     """
 
     def __init__(self, pending: "Pending"):
-        index = pending.index
-        self._count = len(index)
-        self._outputs = [index[node] for node in pending.outputs]
-        self._leaves = [index[node] for node in pending.leaves]
-        self._types = [node.type for node in pending.leaves]
         leaves = set(pending.leaves)
-        rows = [
-            (i, node.op, node.attrs, [index[x] for x in node.inputs])
-            for node, i in index.items()
-            if node not in leaves
-        ]
-        self._rows = rows[::-1]  # users before operands
-        uses = Counter(chain.from_iterable(operands for _, _, _, operands in rows))
+        # Numbered in the order in which `match` meets them: outputs, then operands of users.
+        nodes = [*dict.fromkeys(pending.outputs)]
+        number = {node: i for i, node in enumerate(nodes)}
+        self._outputs = [number[node] for node in pending.outputs]
+        self._apart = len(nodes)  # how many outputs differ
+        # Of each node that is no leaf its number, its op and attributes, the numbers of its
+        # operands, and whether all of these are met there for the first time.
+        self._rows: list[tuple[int, Op, Attrs, list[int], bool]] = []
+        for node in reversed(pending.index):  # users before operands
+            if node in leaves:
+                continue
+            known = len(number)
+            operands = [number.setdefault(x, len(number)) for x in node.inputs]
+            are_new = operands == [*range(known, len(number))]
+            self._rows.append((number[node], node.op, node.attrs, operands, are_new))
+        self._count = len(number)
+        self._leaves = [number[node] for node in pending.leaves]
+        self._types = [node.type for node in pending.leaves]
+        uses = Counter(chain.from_iterable(operands for _, _, _, operands, _ in self._rows))
         self.uses = [uses[i] for i in self._leaves]
 
     def match(self, outputs: Sequence[Node]) -> list[Node] | None:
         """The leaves below `outputs`, where what they need has this shape."""
-        nodes: list[Any] = [None] * self._count
-        for i, node in zip(self._outputs, outputs, strict=True):
-            nodes[i] = node
-        for i, op, attrs, positions in self._rows:
+        nodes = [*dict.fromkeys(outputs)]
+        if len(nodes) != self._apart or [nodes[i] for i in self._outputs] != [*outputs]:
+            return None
+        for i, op, attrs, operands, are_new in self._rows:
             node = nodes[i]
-            inputs = node.inputs
-            if (
-                node.op is not op
-                or node.attrs is not attrs
-                or node.value is not None
-                or len(inputs) != len(positions)
-            ):
+            if node.op is not op or node.attrs is not attrs or node.value is not None:
                 return None
-            for k, x in zip(positions, inputs, strict=True):
-                if nodes[k] is not x:
-                    if nodes[k] is not None:
-                        return None
-                    nodes[k] = x
+            inputs = node.inputs
+            if len(inputs) != len(operands):
+                return None
+            if are_new:
+                nodes += inputs
+                continue
+            for k, x in zip(operands, inputs, strict=True):
+                if k == len(nodes):
+                    nodes.append(x)
+                elif nodes[k] is not x:
+                    return None
         leaves = [nodes[i] for i in self._leaves]
         ops, types = map(_op, leaves), map(_type, leaves)
         if not all(map(is_, ops, repeat(INPUT))) or not all(map(is_, types, self._types)):

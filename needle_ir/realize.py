@@ -192,8 +192,8 @@ def sync(free_history: bool = True, in_place: "InPlace | None" = None) -> None:
     """Compute every pending tensor that is still held, as one plan.
 
     With `free_history`, no gradient goes back beyond this point: what was computed before it is a
-    leaf from now on. With `in_place`, it runs the plan. Nothing happens while a function is traced: the trace records the step, it
-    does not run it.
+    leaf from now on. With `in_place`, that runs the plan. Nothing happens while a function is
+    traced: the trace records the step, it does not run it.
     """
     if state.trace is not None:
         return

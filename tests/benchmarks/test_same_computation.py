@@ -128,10 +128,10 @@ def test_memory_is_the_plans():
     memory = needle_step.make_step(SMALL, "jit").memory()
     assert 0 < memory["temporaries"] <= memory["without reuse"]
     parameters = sum(math.prod(shape) for _, shape in parameter_shapes(SMALL))
-    # New parameters and both moments, at least. Under jit most are computed in their place.
+    # Parameters and both moments are computed in their place, under jit gradients as well.
     eager = needle_step.make_step(SMALL, "eager").memory()
-    assert eager["new results"] >= 3 * 4 * parameters
-    assert memory["new results"] < eager["new results"]
+    assert 4 * parameters <= eager["new results"] < 3 * 4 * parameters
+    assert memory["new results"] < 4 * parameters
 
 
 @pytest.mark.parametrize(
