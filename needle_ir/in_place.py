@@ -117,6 +117,7 @@ class InPlace:
             last.results = [results[i] for i in last.outputs]
         else:
             self._last = self._remember(found, outputs, results, lent)
+        self._replaced = ()
         return results
 
     def _claim(self, found: Found, outputs: Sequence[Node], arrays: Sequence[Array]) -> "Leases":

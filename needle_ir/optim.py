@@ -98,6 +98,7 @@ class _Group:
         """Let the parameters be what is `packed`, which is computed."""
         assert self._leaves is not None
         assert self._packed is not None
+        self._read = []
         if packed.node.value is not self._packed.node.value:  # else it was computed in their place
             self._hand_out(packed, self._leaves)
 
