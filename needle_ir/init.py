@@ -21,7 +21,7 @@ from needle_ir.arguments import (
 )
 from needle_ir.device import Device, check_device
 from needle_ir.ir import Array, as_dtype, is_floating
-from needle_ir.recording import guarded, state
+from needle_ir.recording import state
 from needle_ir.runtime import draws
 from needle_ir.tensor import Tensor
 
@@ -91,19 +91,20 @@ def randb(
     dtype: Any = "bool",
     requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor of `shape`, true with probability `p`. Raises ValueError for a p outside [0, 1]."""
+    """A tensor of `shape`, true with probability `p`; after `manual_seed` p counts to 2**-32.
+
+    Raises ValueError for a p outside [0, 1].
+    """
     check_device(device)
     shape = lengths("randb", shape)
     fraction("p", p, or_one=True)
     if state.trace is not None:
-        # NumPy's own draws are float64, and so are the numbers that p is compared with.
-        kind = np.float32 if guarded(draws, "own") else np.float64
-        draw = _drawn(ops.random_uniform(shape, 0.0, 1.0, kind), False) <= p
+        draw = _drawn(ops.random_bernoulli(shape, p), False)
         kept = draw if as_dtype(dtype) == draw.dtype else draw.astype(dtype)
         return _with_grad(kept, requires_grad)
-    drawn = np.empty(shape, np.float32 if draws.own else np.float64)
-    draws.uniform(drawn)
-    return _made(drawn <= p, dtype, requires_grad)
+    drawn = np.empty(shape, np.bool_)
+    draws.bernoulli(drawn, float(p))
+    return _made(drawn, dtype, requires_grad)
 
 
 def constant(

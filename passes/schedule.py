@@ -9,18 +9,40 @@ from needle_ir.ir import CONSTANT, INPUT, Graph, Node, Trait
 def schedule(graph: Graph) -> tuple[Node, ...]:
     """The nodes that compute something, in an order that keeps few bytes alive.
 
-    Two orders are tried, the graph's own (depth first from the outputs) and a greedy one; where
-    something is computed twice, to save memory, also these with every node as late as its memory
-    allows. The one with the lowest peak is taken, the first of equal ones. Effects keep their
-    order.
+    Two orders are tried, the graph's own (depth first from the outputs, and what is computed from
+    a draw alone right after it) and a greedy one; where something is computed twice, to save
+    memory, also these with every node as late as its memory allows. The one with the lowest peak is
+    taken, the first of equal ones. Effects keep their order.
     """
-    depth_first = tuple(node for node in graph.nodes if node.op not in (INPUT, CONSTANT))
+    depth_first = _draws_read_at_once(graph)
     reads, counts = _reads(graph)
     greedy = _greedy_order(graph, depth_first, reads, {**counts})
     orders = [depth_first, greedy]
     if _computes_twice(depth_first):
         orders += [_late_order(graph, order, reads) for order in orders]
     return min(orders, key=lambda order: _peak(order, reads, {**counts}))
+
+
+def _draws_read_at_once(graph: Graph) -> tuple[Node, ...]:
+    """The graph's own order, with the only reader of a draw right after it where it reads nothing
+    else. So the memory of a mask that becomes numbers is free for the next mask.
+    """
+    effects = set(graph.effects)
+    reader: dict[Node, Node] = {}
+    for draw in graph.effects:
+        node, *others = graph.users[draw] or [draw]
+        if draw.inputs or others or node in effects or node.shape != draw.shape:
+            continue
+        if all(x is draw or x.op is CONSTANT for x in node.inputs):
+            reader[draw] = node
+    moved = set(reader.values())
+    order: list[Node] = []
+    for node in graph.nodes:
+        if node.op not in (INPUT, CONSTANT) and node not in moved:
+            order.append(node)
+            if node in reader:
+                order.append(reader[node])
+    return tuple(order)
 
 
 def peak_bytes(graph: Graph, order: tuple[Node, ...]) -> int:

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import numpy as np
 
 from needle_ir.ir import Array
+
+_WHOLE, _HALF = np.dtype("<u8"), np.dtype("<u4")
 
 
 class Draws:
@@ -42,7 +45,7 @@ class Draws:
         scale = high - low
         if self._generator is None:
             # The stream of numpy.random.rand, without an array of its own where it can be.
-            generator = np.random.Generator(np.random.mtrand.get_bit_generator())
+            generator = _numpys()
             if out.dtype == np.float64:
                 generator.random(out=out)
             else:
@@ -70,6 +73,23 @@ class Draws:
             np.multiply(out, std, out)
             np.add(out, mean, out)
 
+    def bernoulli(self, out: Array, p: float) -> None:
+        """Fill a bool array with what is true with probability `p`.
+
+        NumPy's stream gives `numpy.random.rand(*shape) <= p`. The own one takes 32 bits an element,
+        two elements a draw: p counts to the nearest multiple of 2**-32, and 0 and 1 are exact.
+        """
+        if self._generator is None:
+            np.less_equal(_numpys().random(out.shape), p, out)
+            return
+        drawn = self._generator.bit_generator.random_raw((out.size + 1) // 2)
+        if p == 1:
+            out.fill(True)
+            return
+        # The low half first, on machines of either byte order.
+        halves = np.ndarray(out.shape, _HALF, drawn.astype(_WHOLE, copy=False))
+        np.less(halves, _below(p), out)
+
     def shuffle(self, indices: Array) -> None:
         """Shuffle an array in place along its first axis."""
         if self._generator is None:
@@ -88,6 +108,18 @@ class Draws:
             np.random.set_state(numpys)
             if self._generator is not None and own is not None:
                 self._generator.bit_generator.state = own
+
+
+@lru_cache(maxsize=64)
+def _below(p: float) -> Array:
+    """The number that 32 random bits are below with probability `p`, which is less than 1."""
+    # A scalar would be made an array in every comparison.
+    return np.array(min(round(p * 2**32), 2**32 - 1), np.uint32)
+
+
+def _numpys() -> np.random.Generator:
+    """A generator whose uniform numbers are those of NumPy's global one, out of its stream."""
+    return np.random.Generator(np.random.mtrand.get_bit_generator())
 
 
 draws = Draws()

@@ -146,6 +146,10 @@ def _random_normal(node: Node) -> Kernel:
     return partial(draws.normal, mean=node.attrs["mean"], std=node.attrs["std"])
 
 
+def _random_bernoulli(node: Node) -> Kernel:
+    return partial(draws.bernoulli, p=node.attrs["p"])
+
+
 def _slices(starts: Ints, lengths: Ints, steps: Ints) -> tuple[slice, ...]:
     """Python's slices for `lengths` elements from `starts` on."""
     parts = []
@@ -328,6 +332,7 @@ KERNELS: KernelTable = {
     "fused": fused_kernel,
     "random_uniform": _random_uniform,
     "random_normal": _random_normal,
+    "random_bernoulli": _random_bernoulli,
     **{name: _view(make_view) for name, make_view in VIEWS.items()},
 }
 

@@ -106,7 +106,7 @@ from needle_ir.ops.neural import (
     softmax_loss,
 )
 from needle_ir.ops.packing import pack, unpack, unpack_all
-from needle_ir.ops.random import random_normal, random_uniform
+from needle_ir.ops.random import random_bernoulli, random_normal, random_uniform
 from needle_ir.ops.reduction import max, mean, min, sum, var
 from needle_ir.ops.shape import broadcast_to, permute, reshape
 from needle_ir.ops.table import COMPOSITES, PRIMITIVES
@@ -220,6 +220,7 @@ __all__ = [
     "permute",
     "power",
     "power_scalar",
+    "random_bernoulli",
     "random_normal",
     "random_uniform",
     "relu",

@@ -102,6 +102,8 @@ BROKEN = [
      "f32[] has 4 bytes, these are 3"),
     (body(f"  %0 = constant {{value={'[' * 5000}"), 2, 125, "nested deeper than 100 levels"),
     (body(f"  %0 = sum(%x) {{axes={'[' * 5000}"), 2, 123, "nested deeper than 100 levels"),
+    (body("  %0 = random_bernoulli() {p=2, shape=[]} : bool[]"), 2, 8,
+     "random_bernoulli(): the probability p is 2.0; it must lie in [0, 1]"),
     (body("  effects %x\n  return %x"), 2, 11, "input has no effect"),
     (body("  %0 = random_normal() {dtype=f32, mean=0, shape=[], std=1} : f32[]\n  effects %0, %0"),
      3, 15, "this effect is listed twice"),

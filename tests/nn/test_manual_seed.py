@@ -1,5 +1,7 @@
 """`manual_seed`: a stream of the library's own, the same in recorded and in traced code."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,14 @@ def sfc64(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64(seed))
 
 
+def mask(generator: np.random.Generator, shape: tuple[int, ...], p: float) -> np.ndarray:
+    """Two elements from each draw of 64 bits, the low half first, in Python's own integers."""
+    size = math.prod(shape)
+    drawn = [int(x) for x in generator.bit_generator.random_raw((size + 1) // 2)]
+    halves = [half for x in drawn for half in (x % 2**32, x // 2**32)]
+    return np.array([half < p * 2**32 for half in halves[:size]]).reshape(shape)
+
+
 def test_draws_are_those_of_sfc64():
     ndl.manual_seed(7)
     expected = sfc64(7)
@@ -25,9 +35,7 @@ def test_draws_are_those_of_sfc64():
     np.testing.assert_allclose(init.rand(3, 4, low=-1, high=2).numpy(), uniform, rtol=1e-6)
     normal = expected.standard_normal((5,), np.float32) * np.float32(0.5) + np.float32(2)
     np.testing.assert_allclose(init.randn(5, mean=2, std=0.5).numpy(), normal, rtol=1e-6)
-    np.testing.assert_array_equal(
-        init.randb(100, p=0.3).numpy(), expected.random(100, np.float32) <= 0.3
-    )
+    np.testing.assert_array_equal(init.randb(10, 7, p=0.3).numpy(), mask(expected, (10, 7), 0.3))
     np.testing.assert_array_equal(
         init.rand(6, dtype="float64").numpy(), expected.random(6, np.float64)
     )
@@ -40,6 +48,38 @@ def test_every_dtype(dtype):
     assert x.dtype == y.dtype == dtype
     assert 4 < float(x.numpy().mean()) < 6
     assert 2 < float(y.numpy().std()) < 4
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0, 3), (5,), (3, 5), (2, 3, 4)])
+def test_a_mask_of_any_shape(shape):
+    ndl.manual_seed(3)
+    drawn, after = init.randb(*shape, p=0.6).numpy(), init.rand(3, dtype="float64").numpy()
+    expected = sfc64(3)
+    np.testing.assert_array_equal(drawn, mask(expected, shape, 0.6))
+    assert drawn.shape == shape
+    np.testing.assert_array_equal(after, expected.random(3))
+
+
+def test_the_first_masks_of_a_seed():
+    """The same bits on every machine, whatever the order of its bytes."""
+    ndl.manual_seed(0)
+    drawn = init.randb(3, 8, p=0.5).numpy()
+    assert np.packbits(drawn).tolist() == [55, 74, 254]
+
+
+@pytest.mark.parametrize("p", [1e-3, 0.1, 0.5, 0.9, 0.999])
+def test_masks_are_true_with_their_probability(p):
+    ndl.manual_seed(5)
+    share = init.randb(1000, 400, p=p).numpy().mean()
+    assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / 400_000)
+
+
+def test_probabilities_at_the_ends():
+    ndl.manual_seed(6)
+    for p in (0, 0.0, 1e-10, np.float32(0)):
+        assert not init.randb(100_000, p=p).numpy().any()
+    for p in (1, 1.0, 1 - 1e-10, np.float16(1)):
+        assert init.randb(100_000, p=p).numpy().all()
 
 
 def test_numpys_generator_is_left_alone_and_comes_back():
@@ -57,7 +97,8 @@ def test_traced_code_draws_the_same_numbers():
     x = ndl.Tensor(np.ones((50, 20), np.float32))
 
     def step(x):
-        return layer(x) + init.rand(50, 20) + init.randn(20)
+        mask = init.randb(20, p=0.3, dtype="float32")
+        return layer(x) + init.rand(50, 20) + init.randn(20) * mask
 
     jitted = ndl.jit(step)
     for seed in (0, 1):
@@ -67,7 +108,7 @@ def test_traced_code_draws_the_same_numbers():
         np.testing.assert_array_equal([jitted(x).numpy() for _ in range(3)], recorded)
 
 
-def test_jit_traces_again_where_the_stream_is_another():
+def test_jit_draws_from_the_stream_there_is_at_the_call():
     layer = nn.Dropout(0.5)
     x = ndl.Tensor(np.ones(1000, np.float32))
     jitted = ndl.jit(lambda x: layer(x))
@@ -78,6 +119,7 @@ def test_jit_traces_again_where_the_stream_is_another():
         ndl.manual_seed(seed)
         np.random.seed(9)
         np.testing.assert_array_equal(jitted(x).numpy(), recorded)
+    assert jitted.retraces == ["first call"]
 
 
 def test_shuffles():

@@ -324,6 +324,14 @@ RANDOM = [
         np.float64,
         seed=6,
     ),
+    Sample(
+        "random_bernoulli",
+        (),
+        lambda **attrs: np.random.RandomState(7).random_sample((3, 4)) <= 0.3,
+        {"shape": [3, 4], "p": 0.3},
+        np.bool_,
+        seed=7,
+    ),
 ]
 
 MARKERS = [

@@ -43,6 +43,7 @@ NOT_DIFFERENTIABLE = {
     "constant": "a leaf has no operands",
     "random_uniform": "a draw has no operands",
     "random_normal": "a draw has no operands",
+    "random_bernoulli": "a draw has no operands",
     "logical_not": "the result is bool",
     "equal": "the result is bool",
     "not_equal": "the result is bool",

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from needle_ir import ops
-from needle_ir.ir import DTypeError, OpError, ShapeError, TensorType, as_dtype, input_node
+from needle_ir.ir import (
+    DTypeError,
+    OperandValueError,
+    OpError,
+    ShapeError,
+    TensorType,
+    as_dtype,
+    input_node,
+)
 from needle_ir.ops import PRIMITIVES, build, composite
 from needle_ir.ops.shape import broadcast_shapes, normalize_axes
 
@@ -64,6 +72,11 @@ BAD_SHAPES = [
     (
         lambda: ops.random_uniform((-1,), 0, 1, "float32"),
         "random_uniform()",
+        "shape (-1,) has a length below 0",
+    ),
+    (
+        lambda: ops.random_bernoulli((-1,), 0.5),
+        "random_bernoulli()",
         "shape (-1,) has a length below 0",
     ),
     (lambda: ops.grad(x3, x23, x4), "grad(f32[3], f32[2,3], f32[4])", "cotangent has shape (4,)"),
@@ -138,6 +151,13 @@ def test_a_dtype_error_says_what_is_wrong(
     with pytest.raises(DTypeError) as caught:
         expression()
     check_message(caught.value, call, reason)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.5, float("nan")])
+def test_a_probability_lies_between_0_and_1(p: float) -> None:
+    with pytest.raises(OperandValueError) as caught:
+        ops.random_bernoulli((2,), p)
+    check_message(caught.value, "random_bernoulli()", f"p is {p}; it must lie in [0, 1]")
 
 
 def test_an_error_names_the_line_of_the_user() -> None:

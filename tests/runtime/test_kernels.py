@@ -1,6 +1,7 @@
 """Kernels on extreme inputs, against NumPy's own functions and values worked out by hand."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_reductions(op: str, dtype: Any) -> None:
 
 
 def test_no_kernel_is_left_out() -> None:
-    elsewhere = {"where", "cast", "matmul", "random_uniform", "random_normal", *VIEWS}
+    elsewhere = {"where", "cast", "matmul", *DRAWS, *VIEWS}
     elsewhere |= {"unslice", "gather", "scatter_add", "concatenate", "pack", "fused"}
     # In test_exponentials.py:
     elsewhere |= {"logsumexp", "softmax", "log_softmax", "weighted_logsumexp", "weighted_softmax"}
@@ -358,21 +359,29 @@ def test_a_slice_of_an_array_without_axes_is_a_view() -> None:
     assert np.shares_memory(VIEWS["slice"](node)(x), x)
 
 
-@pytest.mark.parametrize("op", ["random_uniform", "random_normal"])
+DRAWS: dict[str, tuple[dict[str, Any], Callable[[np.random.RandomState], Any]]] = {
+    "random_uniform": (
+        {"low": 2.0, "high": 5.0, "dtype": "float32"},
+        lambda generator: (generator.rand(3, 4) * 3.0 + 2.0).astype(np.float32),
+    ),
+    "random_normal": (
+        {"mean": 2.0, "std": 5.0, "dtype": "float32"},
+        lambda generator: (generator.randn(3, 4) * 5.0 + 2.0).astype(np.float32),
+    ),
+    "random_bernoulli": ({"p": 0.7}, lambda generator: generator.rand(3, 4) <= 0.7),
+}
+
+
+@pytest.mark.parametrize("op", DRAWS)
 def test_draws_follow_numpys_global_generator(op: str) -> None:
+    attrs, expected = DRAWS[op]
     state = np.random.get_state()
     try:
-        names = ("low", "high") if op == "random_uniform" else ("mean", "std")
-        attrs = {"shape": (3, 4), "dtype": "float32", names[0]: 2.0, names[1]: 5.0}
         np.random.seed(11)
-        first, second = run(op, **attrs), run(op, **attrs)
+        first, second = run(op, shape=(3, 4), **attrs), run(op, shape=(3, 4), **attrs)
         generator = np.random.RandomState(11)
         for actual in (first, second):
-            if op == "random_uniform":
-                expected = generator.rand(3, 4) * 3.0 + 2.0
-            else:
-                expected = generator.randn(3, 4) * 5.0 + 2.0
-            assert_same(actual, expected.astype(np.float32))
+            assert_same(actual, expected(generator))
     finally:
         np.random.set_state(state)
 
