@@ -98,13 +98,21 @@ def randb(
     check_device(device)
     shape = lengths("randb", shape)
     fraction("p", p, or_one=True)
+    drawn = bernoulli(shape, float(p))
+    if as_dtype(dtype) == np.bool_:
+        return drawn
     if state.trace is not None:
-        draw = _drawn(ops.random_bernoulli(shape, p), False)
-        kept = draw if as_dtype(dtype) == draw.dtype else draw.astype(dtype)
-        return _with_grad(kept, requires_grad)
+        return _with_grad(drawn.astype(dtype), requires_grad)
+    return _made(drawn.cached_data, dtype, requires_grad)
+
+
+def bernoulli(shape: tuple[int, ...], p: float) -> Tensor:
+    """`randb` for arguments that were checked, such as those of a mask of dropout."""
+    if state.trace is not None:
+        return _drawn(ops.random_bernoulli(shape, p), False)
     drawn = np.empty(shape, np.bool_)
-    draws.bernoulli(drawn, float(p))
-    return _made(drawn, dtype, requires_grad)
+    draws.bernoulli(drawn, p)
+    return Tensor._from_array(drawn)
 
 
 def constant(

@@ -64,5 +64,5 @@ class Dropout(Module):
         if not self.training:
             return x
         p = guarded(self, "p")
-        keep = init.randb(*x.shape, p=1 - p)
+        keep = init.bernoulli(x.shape, float(1 - p))
         return ops.dropout(x, keep, p=p)
