@@ -25,11 +25,12 @@ from needle_ir.ir import (
 from needle_ir.ops.cluster import FUSED, cluster_results
 from needle_ir.ops.packing import PACK, allocated_parts
 from needle_ir.runtime.failures import told
-from needle_ir.runtime.inline import ByName, Inline, Kernel, Lines, as_bits, define
+from needle_ir.runtime.inline import ByName, Inline, Kernel, Lines, as_bits
 from needle_ir.runtime.kernels import VIEWS, kernel_row, pack_the_rest
 from needle_ir.runtime.neighbours import packing
 from needle_ir.runtime.pool import pool
 from needle_ir.runtime.recycle import RECYCLED_BYTES, Leases, Recycler
+from needle_ir.runtime.source import Body, Function, Source, Written
 from needle_ir.runtime.tiles import (
     TileMemory,
     Tiling,
@@ -42,9 +43,6 @@ from needle_ir.runtime.tiles import (
 # Puts something around a kernel: a counter, a timer.
 Wrap = Callable[[Node, Kernel], Kernel]
 
-# Lines of source, and the node whose kernel each calls.
-Written = list[tuple[str, Node | None]]
-
 _share = pool.share
 _numbers = count()
 
@@ -52,8 +50,9 @@ _numbers = count()
 class Executor:
     """A plan that can be called: arrays in, arrays out.
 
-    Every kernel call is one line of generated Python, `source`. What threads share is a function of
-    its own in it, and a call of `share`. Arrays in the arena are made once and written again in
+    Every kernel call is one line of generated Python, `source`; where these are many, `run` calls
+    functions of some hundred lines each. What threads share is a function of its own in it, and a
+    call of `share`. Arrays in the arena are made once and written again in
     every run; what is returned is allocated anew. One run at a time: a second thread waits.
     `wrap(node, kernel)` gives the kernel to use in a kernel's place.
     """
@@ -61,16 +60,12 @@ class Executor:
     def __init__(self, plan: Plan, wrap: Wrap | None = None):
         self.plan = plan
         code = _Code(plan, wrap)
-        self.source = code.source
+        self.source = code.source.text
         self._lock = threading.Lock()
-        self._nodes = code.nodes
+        self._nodes = code.source.nodes()
         self._donors = code.donors()
         filename = self._filename = f"<needle_ir plan {next(_numbers)}>"
-        self._run: Callable[..., tuple[Array, ...]] = define(code.source, filename, "run")
-        # Not by a closure: compiling one takes time that grows with the square of its variables.
-        self._run.__defaults__ = tuple(code.bound.values())
-        # The functions beside it look there.
-        self._run.__globals__.update(code.bound)
+        self._run: Callable[..., tuple[Array, ...]] = code.source.define(filename, code.bound)
         weakref.finalize(self, linecache.cache.pop, filename, None)
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
@@ -109,13 +104,13 @@ class Executor:
         node = None
         while traceback is not None:
             if traceback.tb_frame.f_code.co_filename == self._filename:
-                node = self._nodes.get(traceback.tb_lineno)
+                node = self._nodes[traceback.tb_lineno - 1]
             traceback = traceback.tb_next
         return node
 
 
 class _Code:
-    """The generated function, while it is written."""
+    """The source, while it is written."""
 
     def __init__(self, plan: Plan, wrap: Wrap | None):
         self.bound: dict[str, Any] = {"empty": np.empty, "as_bits": as_bits}
@@ -132,33 +127,27 @@ class _Code:
         self._replaced = {x.whole: {given for given, _ in x.replaced} for x in plan.donations}
         self._recyclers: dict[int, Recycler] = {}
         self._handed_back = {} if wrap else {x.packed: x for x in plan.handed_back}
-        self._functions: list[Written] = []  # what threads share
+        self._body = Body([f"i{number}" for number in plan.inputs])
+        self._functions: list[Function] = []  # what threads share
         self._inside: list[Node] = []  # for each line at the end of the last step: a cluster's
-        self.source, self.nodes = self._write()
+        self.source = self._write()
 
-    def _write(self) -> tuple[str, dict[int, Node]]:
-        """The source, and the node of each of its lines that has one; lines count from 1."""
+    def _write(self) -> Source:
         slots = self._plan.slots
         for number, slot in enumerate(slots):
             if slot.place is Place.INPUT:
                 self._names[number] = f"i{number}"
             elif slot.place is Place.CONSTANT:
                 self._fix(number, f"c{number}", slot.node.attrs["value"])
-        body: Written = []
         for number, step in enumerate(self._plan.steps):
             self._inside = []
             lines = self._step(number, step.node, step.inputs, step.output)
             nodes = [step.node] * (len(lines) - len(self._inside)) + self._inside
-            body += zip([f"    {line}" for line in lines], nodes, strict=True)
-        bound = [f"{name}=None" for name in self.bound]
-        parameters = ", ".join([*[self._names[i] for i in self._plan.inputs], *bound])
-        results = "".join(f"{self._names[i]}, " for i in self._plan.outputs)
-        written: Written = [(f"def run({parameters}):", None), *body]
-        written.append((f"    return ({results})", None))
-        for function in self._functions:
-            written += [("", None), ("", None), *function]
-        source = "".join(f"{line}\n" for line, _ in written)
-        return source, {i: node for i, (_, node) in enumerate(written, 1) if node is not None}
+            names = [self._names[i] for i in (*step.inputs, step.output)]
+            names += _results(names[-1], step.node)
+            self._body.write([*zip(lines, nodes, strict=True)], names)
+        results = [self._names[i] for i in self._plan.outputs]
+        return Source([*self._body.functions("run", results), *self._functions])
 
     def _step(self, number: int, node: Node, inputs: tuple[int, ...], output: int) -> list[str]:
         if self._plan.slots[output].place is Place.VIEW:
@@ -261,7 +250,7 @@ class _Code:
 
     def _find(self, back: HandedBack, inputs: tuple[int, ...]) -> list[str]:
         """The line that finds inputs packed where an earlier run handed them out."""
-        name = self._names[back.packed] = f"p{back.packed}"
+        name = self._assign(back.packed, f"p{back.packed}")
         names = [f"o{i}" for i in back.parts]
         find = self._recycler(back.whole).finder(f"{name}_next", names)
         # Kernels are numbered by their step: `pack` might be the name of another one.
@@ -277,7 +266,7 @@ class _Code:
         if name in self._arrays:
             self._fix(output, f"v{output}", look(self._arrays[name]))
             return []
-        self._names[output] = f"v{output}"
+        self._assign(output, f"v{output}")
         look_name = f"{node.op.name}{number}"
         self.bound[look_name] = look
         return [f"v{output} = {look_name}({name})"]
@@ -292,15 +281,16 @@ class _Code:
             return []
         if slot.inside is not None:
             return self._allocation(slot.inside)
-        self._names[output] = f"o{output}"
+        name = self._assign(output, f"o{output}")
         parts = self._parts.get(output, {})
         if parts or slot.nbytes >= RECYCLED_BYTES or _results("", slot.node):
             recycler = self.bound[f"new{output}"] = self._recycler(output)
             self._names.update({i: f"o{i}" for i in parts})
+            self._body.assign(recycler.layout)
             return [f"{', '.join(recycler.layout)}, = new{output}()"]
         self.bound[f"shape{output}"] = slot.node.shape
         dtype = self.bind(slot.node.dtype.name, slot.node.dtype)
-        return [f"{self._names[output]} = empty(shape{output}, {dtype})"]
+        return [f"{name} = empty(shape{output}, {dtype})"]
 
     def _recycler(self, whole: int) -> Recycler:
         """What makes the array of this slot, its parts, and the arrays around parts that are handed
@@ -337,6 +327,12 @@ class _Code:
             array = memory.view(slot.node.dtype).reshape(slot.node.shape)
             self._arena_names[key] = f"a{number}"
             self._fix(number, f"a{number}", array)
+
+    def _assign(self, number: int, name: str) -> str:
+        """Name the array of a slot that the next line makes in every run."""
+        self._names[number] = name
+        self._body.assign([name])
+        return name
 
     def _is_contiguous(self, number: int) -> bool:
         # A dense view is one of contiguous elements: the plan copies where it would not be.
@@ -459,17 +455,19 @@ class _Shared(_Loop):
         self._temporaries = names
         return names
 
-    def function(self, calls: Written, node: Node) -> Written:
+    def function(self, calls: Written, node: Node) -> Function:
         """The function of one thread's tiles, which has these calls for each of them."""
         parameters = ", ".join(["mine", "memory", *self._whole])
         names = ", ".join(["tile", *self._variables])
         temporaries = ", ".join(self._temporaries)
-        return [
-            (f"def fused{self._number}({parameters}):", None),
+        name = f"fused{self._number}"
+        lines: Written = [
+            (f"def {name}({parameters}):", None),
             (f"    for {names} in mine:", node),
             *([(f"        [{temporaries}] = memory[tile]", node)] if self._temporaries else []),
             *[(f"        {call}", inner) for call, inner in calls],
         ]
+        return Function(name, lines)
 
     def call(self) -> str:
         """The line that has threads share the tiles."""
