@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from needle_ir.ir import CONSTANT, Attrs, Node, Op, Operators, Trait, as_dtype, is_floating
 from needle_ir.ops import apply
@@ -88,8 +88,7 @@ def one_of(*ops: Op) -> OpKind:
     return OpKind(f"one_of({', '.join(op.name for op in ops)})", frozenset(ops).__contains__)
 
 
-@dataclass(frozen=True)
-class BoundOp:
+class BoundOp(NamedTuple):
     """The op that a wildcard matched, with the attributes it had there. Calling it applies it."""
 
     op: Op
