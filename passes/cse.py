@@ -40,7 +40,7 @@ def expression(node: Node) -> Hashable:
     operands = [id(operand) for operand in node.inputs]
     if node.op.has(Trait.COMMUTATIVE):
         operands.sort()
-    return (node.op, node.attrs.key, *operands)
+    return (node.op, node.attrs, *operands)
 
 
 def is_allowed(node: Node, first: Node) -> bool:
