@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count, repeat
 
-from needle_ir.ir import CONSTANT, INPUT, Application, Graph, Node, Op, announce, watched
+from needle_ir.ir import INPUT, Graph, Node
+from needle_ir.passes.application import Candidates, Descent, descend, is_applied, unknown
 from needle_ir.passes.cse import expression, is_allowed, may_be_merged
-from needle_ir.passes.pattern import Pattern, facts, scalar_value
+from needle_ir.passes.pattern import Pattern, scalar_value
 from needle_ir.passes.rule import Rule
+from needle_ir.passes.walk import walk
 
 __all__ = ["Pattern", "Rule", "RulePass", "rewrite", "scalar_value"]
 
@@ -51,16 +53,10 @@ def rewrite(
     """
     if limit is None:
         limit = 1000 + 2 * len(graph.nodes)
-    return _Driver(graph, tuple(rules), limit, merge).run()
-
-
-@dataclass(frozen=True, slots=True)
-class _Descent:
-    """The rule that made a node, and the descent of the node that it was made from."""
-
-    rule: str
-    parent: "_Descent | None"
-    length: int
+    rules = tuple(rules)
+    if not merge and not any(rule.asks_who_reads for rule in rules):
+        return walk(graph, rules, limit)
+    return _Driver(graph, rules, limit, merge).run()
 
 
 class _Driver:
@@ -73,13 +69,11 @@ class _Driver:
 
     def __init__(self, graph: Graph, rules: tuple[Rule, ...], limit: int, merge: bool):
         self.graph = graph
-        self.rules = rules
+        self.candidates = Candidates(rules)
         self.limit = limit
         self.merge = merge
         # The first node of each expression. It keeps the operands that are its key.
         self.known: dict[Hashable, Node] = {}
-        self.rules_by_op: dict[Op, list[Rule]] = {}
-        self.rules_by_facts: dict[tuple[Op | Node, ...], list[Rule]] = {}
         self.replaced: dict[Node, Node] = {}
         self.roots = {*graph.outputs, *graph.effects, *graph.unused}
         self.users: dict[Node, tuple[Node, ...] | dict[Node, None]] = {**graph.users}
@@ -89,7 +83,7 @@ class _Driver:
         # When a node's turn is: that of the original node that it goes back to, and among what was
         # made in its place, the latest first, operands before users.
         self.turn = dict(zip(graph.nodes, zip(count(), repeat(0), repeat(0)), strict=False))
-        self.descent: dict[Node, _Descent] = {}
+        self.descent: dict[Node, Descent] = {}
         # The roots of the patterns that failed because a node was shared, by that node.
         self.failed: dict[Node, dict[Node, None]] = {}
         self.visited: Node | None = None
@@ -121,65 +115,26 @@ class _Driver:
         if self.merge and (node is not before or node in self.descent) and self._merged(node):
             return
         self.visited = node
-        for rule in self._rules_for(node):
+        for rule in self.candidates.of(node):
             found = rule.find(node, self._is_shared)
             if found is not None and self._apply(rule, node, *found):
                 return
 
-    def _rules_for(self, node: Node) -> list[Rule]:
-        """The rules that a node may fit by what can be told of it at a glance."""
-        by_op = self._rules_for_op(node.op)
-        if not by_op:
-            return by_op
-        glance = (node.op, *[x if x.op is CONSTANT else x.op for x in node.inputs])
-        rules = self.rules_by_facts.get(glance)
-        if rules is None:
-            known = facts(node)
-            rules = [rule for rule in by_op if rule.needs <= known]
-            self.rules_by_facts[glance] = rules
-        return rules
-
-    def _rules_for_op(self, op: Op) -> list[Rule]:
-        rules = self.rules_by_op.get(op)
-        if rules is None:
-            rules = [rule for rule in self.rules if rule.begins_with(op)]
-            self.rules_by_op[op] = rules
-        return rules
-
     def _apply(self, rule: Rule, node: Node, after: Node, matched: tuple[Node, ...]) -> bool:
         """Put `after` in the place of `node`. False where somebody refuses that."""
-        new = self._not_alive(after)
-        if any(node in x.inputs for x in new):
-            raise ValueError(f"rule {rule.name}: the replacement reads the node that it replaces")
-        if watched() and not announce(Application(rule.name, node, after, matched, new)):
+        new = unknown(after, self.users)
+        if not is_applied(rule, node, after, matched, new):
             return False
-        parent = self.descent.get(node)
-        descent = _Descent(rule.name, parent, 1 if parent is None else parent.length + 1)
-        if descent.length > self.limit:
-            raise RuntimeError(self._chase(descent, node))
+        descent = descend(rule, node, self.descent.get(node), self.limit)
         position = self.turn[node][0]
         for x in new:
             self._adopt(x, (position, -descent.length, next(self.numbers)))
             self.descent[x] = descent
-            if self.merge or self._rules_for_op(x.op) or not self.replaced.keys().isdisjoint(x.inputs):
+            has_rules = self.candidates.of_op(x.op)
+            if self.merge or has_rules or not self.replaced.keys().isdisjoint(x.inputs):
                 self._queue(x)
         self._replace(node, after)
         return True
-
-    def _not_alive(self, root: Node) -> tuple[Node, ...]:
-        """The nodes that `root` needs and the graph does not have, operands first."""
-        found: dict[Node, None] = {}
-        stack = [root]
-        while stack:
-            node = stack[-1]
-            waiting = [x for x in node.inputs if x not in self.users and x not in found]
-            if node in self.users or node in found or not waiting:
-                stack.pop()
-                if node not in self.users:
-                    found[node] = None
-            else:
-                stack += reversed(waiting)
-        return tuple(found)
 
     def _adopt(self, node: Node, turn: tuple[int, int, int]) -> None:
         """Let a new node live."""
@@ -289,15 +244,3 @@ class _Driver:
             self.failed.setdefault(node, {})[self.visited] = None
             return True
         return False
-
-    def _chase(self, descent: _Descent, node: Node) -> str:
-        names: set[str] = set()
-        step: _Descent | None = descent
-        while step is not None and step.length > self.limit - 100:
-            names.add(step.rule)
-            step = step.parent
-        where = "" if node.origin is None else f" (at {node.origin})"
-        return (
-            f"rules undo each other: {', '.join(sorted(names))} still apply after "
-            f"{self.limit:,} applications, each to what the one before made{where}"
-        )

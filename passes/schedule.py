@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import chain
+from itertools import chain, pairwise
 
 from needle_ir.ir import CONSTANT, INPUT, Graph, Node, Trait
 
@@ -96,7 +96,7 @@ def _greedy_order(numbered: _Numbered, depth_first: Sequence[int]) -> list[int]:
     """
     # An effect also waits for the effect before it.
     effects = [numbered.number[node] for node in numbered.graph.effects]
-    after_effect = dict(zip(effects, effects[1:], strict=False))
+    after_effect = dict(pairwise(effects))
     waits = [0] * len(numbered.users)
     for i in depth_first:
         for user in numbered.users[i]:
