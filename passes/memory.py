@@ -44,7 +44,6 @@ def plan_memory(graph: Graph, order: tuple[Node, ...]) -> Plan:
     leaves = [node for node in graph.nodes if node.op in (INPUT, CONSTANT)]
     values = (*leaves, *order)
     index = {node: i for i, node in enumerate(values)}
-    step_of = {node: i for i, node in enumerate(order)}
     places = _places(graph, values)
     returning = handed_back(order, places)
     places.update(dict.fromkeys(returning, Place.HANDED_BACK))
@@ -52,9 +51,10 @@ def plan_memory(graph: Graph, order: tuple[Node, ...]) -> Plan:
     owner = _owners(values, places)
     end = _last_uses(graph, order, owner)
     # A packed array's memory is in use as long as that of any of its parts.
-    begin = {node: step_of.get(node, 0) for node in values}
+    first = len(leaves)
+    begin = {whole: index[whole] - first for whole, _ in inside.values()}
     for part, (whole, _) in inside.items():
-        begin[whole] = min(begin[whole], begin[part])
+        begin[whole] = min(begin[whole], index[part] - first)
         end[whole] = max(end[whole], end[part])
 
     arena = _Arena()
@@ -86,12 +86,12 @@ def plan_memory(graph: Graph, order: tuple[Node, ...]) -> Plan:
             node=node,
             place=places[node],
             nbytes=node.type.nbytes,
-            start=begin[node],
+            start=begin.get(node, max(0, i - first)),
             end=end[owner[node]],
             offset=offsets.get(node),
             inside=index[inside[node][0]] if node in inside else None,
         )
-        for node in values
+        for i, node in enumerate(values)
     ]
     return Plan(
         graph=graph,

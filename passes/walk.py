@@ -23,13 +23,15 @@ class _Walk:
         self._graph = graph
         self._candidates = Candidates(rules)
         self._limit = limit
-        self._known = set(graph.nodes)
+        self._known = set(graph.nodes)  # what is not new
         self._done: dict[Node, Node] = {}
         self._after: dict[Node, Node] = {}  # what a rule put in the place of a node
         self._descent: dict[Node, Descent] = {}
 
     def run(self) -> Graph:
-        """Visit all nodes."""
+        """Visit all nodes, if any rule may apply at all."""
+        if not any(map(self._candidates.of_op, {node.op for node in self._graph.nodes})):
+            return self._graph
         for node in self._graph.nodes:
             self._visit(node)
         return self._graph.with_roots(self._done.__getitem__)

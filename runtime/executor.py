@@ -18,7 +18,6 @@ from needle_ir.ir import (
     Node,
     Place,
     Plan,
-    Step,
     TensorType,
     Trait,
 )
@@ -118,7 +117,7 @@ class _Code:
         self._wrap = wrap
         self._arena = scratch(plan.arena_bytes)
         # One for each thread.
-        self._temporaries = [scratch(max(map(_scratch_bytes, plan.steps), default=0))]
+        self._temporaries = [scratch(_scratch_bytes(plan))]
         self._names: dict[int, str] = {}  # of the slots that have an array by now
         self._arrays: dict[str, Array] = {}  # those that are the same in every run, by name
         self._arena_names: dict[tuple[int, Any], str] = {}
@@ -498,13 +497,16 @@ def _results(name: str, node: Node) -> dict[str, tuple[TensorType, int]]:
     return {f"{name}_{i}": (x.type, i * x.type.nbytes) for i, x in enumerate(results)}
 
 
-def _scratch_bytes(step: Step) -> int:
-    """The memory that a step needs for what it computes on the way."""
-    if step.node.op is not FUSED:
-        return 0
+def _scratch_bytes(plan: Plan) -> int:
+    """The memory that a step needs at most for what it computes on the way."""
+    # Equal clusters have one body.
+    clusters = {x.node.attrs["body"]: x.node for x in plan.steps if x.node.op is FUSED}
+    return max([_cluster_bytes(body, node) for body, node in clusters.items()], default=0)
+
+
+def _cluster_bytes(body: Graph, node: Node) -> int:
     # At most: whether tiles are rows or flat is not known yet, and the result's array may be taken.
-    body = step.node.attrs["body"]
     whole = cluster_results(body)[0].shape
-    cuts = [tiling(step.node, [flat] * len(step.inputs)) for flat in (False, True)]
+    cuts = [tiling(node, [flat] * len(node.inputs)) for flat in (False, True)]
     shapes = [whole if cut is None else cut.tile_shapes()[0] for cut in cuts]
-    return max(map(temporaries(body, [step.node]).nbytes, shapes))
+    return max(map(temporaries(body, [node]).nbytes, shapes))
