@@ -31,6 +31,7 @@ from needle_ir.runtime.pool import pool
 from needle_ir.runtime.recycle import RECYCLED_BYTES, Leases, Recycler
 from needle_ir.runtime.source import Body, Function, Source, Written
 from needle_ir.runtime.tiles import (
+    Temporaries,
     TileMemory,
     Tiling,
     result_arrays,
@@ -118,6 +119,7 @@ class _Code:
         self._arena = scratch(plan.arena_bytes)
         # One for each thread.
         self._temporaries = [scratch(_scratch_bytes(plan))]
+        self._found_temporaries: dict[tuple[Graph | Node, ...], Temporaries] = {}
         self._names: dict[int, str] = {}  # of the slots that have an array by now
         self._arrays: dict[str, Array] = {}  # those that are the same in every run, by name
         self._arena_names: dict[tuple[int, Any], str] = {}
@@ -186,7 +188,7 @@ class _Code:
         cut = tiling(node, [self._is_contiguous(i) for i in inputs])
         body = node.attrs["body"]
         names = dict(zip(body.inputs, [self._names[i] for i in inputs], strict=True))
-        places = temporaries(body, self._overwritten(body, inputs, output))
+        places = self._temporaries_of(body, self._overwritten(body, inputs, output))
         shape = cluster_results(body)[0].shape
         shapes = [shape] if cut is None else cut.tile_shapes()
         memory = TileMemory(places, shapes, self._temporaries)
@@ -217,6 +219,13 @@ class _Code:
             return [loop.call()]
         self._inside = nodes
         return loop.around(calls)
+
+    def _temporaries_of(self, body: Graph, overwritten: Sequence[Node]) -> Temporaries:
+        """As `temporaries`; equal clusters have one body, and share what is found for it."""
+        key = (body, *overwritten)
+        if key not in self._found_temporaries:
+            self._found_temporaries[key] = temporaries(body, overwritten)
+        return self._found_temporaries[key]
 
     def _overwritten(self, body: Graph, inputs: tuple[int, ...], output: int) -> list[Node]:
         """The operands in whose memory the last result of a cluster may be computed."""
