@@ -243,9 +243,9 @@ def _offsets(
                 offsets[i] = offsets[heir_of]
                 dead.remove(heir_of)
         for x in dead:
-            start = offsets[x]
-            assert start is not None
-            arena.free(start, values[x].type.nbytes)
+            offset = offsets[x]
+            assert offset is not None
+            arena.free(offset, values[x].type.nbytes)
     return offsets, arena.size
 
 

@@ -52,9 +52,9 @@ class Executor:
 
     Every kernel call is one line of generated Python, `source`; where these are many, `run` calls
     functions of some hundred lines each. What threads share is a function of its own in it, and a
-    call of `share`. Arrays in the arena are made once and written again in
-    every run; what is returned is allocated anew. One run at a time: a second thread waits.
-    `wrap(node, kernel)` gives the kernel to use in a kernel's place.
+    call of `share`. Arrays in the arena are made once and written again in every run; what is
+    returned is allocated anew. One run at a time: a second thread waits. `wrap(node, kernel)` gives
+    the kernel to use in a kernel's place.
     """
 
     def __init__(self, plan: Plan, wrap: Wrap | None = None):
@@ -222,7 +222,7 @@ class _Code:
 
     def _temporaries_of(self, body: Graph, overwritten: Sequence[Node]) -> Temporaries:
         """As `temporaries`; equal clusters have one body, and share what is found for it."""
-        key = (body, *overwritten)
+        key: tuple[Graph | Node, ...] = (body, *overwritten)
         if key not in self._found_temporaries:
             self._found_temporaries[key] = temporaries(body, overwritten)
         return self._found_temporaries[key]
