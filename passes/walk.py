@@ -70,7 +70,6 @@ class _Walk:
             if is_applied(rule, node, after, matched, new):
                 descent = descend(rule, node, parent, self._limit)
                 self._descent.update(dict.fromkeys(new, descent))
-                self._known.update(new)
                 return after
         return None
 

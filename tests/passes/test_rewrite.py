@@ -469,7 +469,7 @@ def test_visits_are_linear(graph: Graph, rules: list[Rule], per_node: float) -> 
 ASKS = Rule("asks", lambda a: ops.sign(ops.sign(a)), lambda a: a, lambda: False, single_use=True)
 MIXED = [
     *NEGATIVES,
-    Rule("open", lambda a: ops.tanh(a), lambda a: -(ops.sqrt(a) - ops.exp(a))),
+    Rule("open", lambda a: ops.tanh(a), lambda a: ops.sqrt(a) - ops.negative(ops.negative(a))),
     Rule("shorter", lambda a: ops.sqrt(a), lambda a: a * 2.0),
     Rule("gone", lambda a, b: ops.exp(a) - ops.exp(b), lambda a, b: a - b),
 ]
