@@ -1,6 +1,6 @@
 """Common-subexpression elimination."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from needle_ir.ir import Application, Graph, Node, Trait, announce, watched
@@ -32,15 +32,15 @@ class CSE:
 
 def may_be_merged(node: Node) -> bool:
     """Whether a node stands for the value of its expression, and for nothing beside that."""
-    return not node.op.traits & _NEVER
+    return _NEVER.isdisjoint(node.op.traits)
 
 
 def expression(node: Node) -> Hashable:
-    """The same for nodes that compute the same of the same operands, while these are alive."""
-    operands = [id(operand) for operand in node.inputs]
+    """The same for nodes that compute the same of the same operands."""
+    operands: Sequence[Node] = node.inputs
     if node.op.has(Trait.COMMUTATIVE):
-        operands.sort()
-    return (node.op, node.attrs.key, *operands)
+        operands = sorted(operands, key=id)
+    return (node.op, node.attrs, *operands)
 
 
 def is_allowed(node: Node, first: Node) -> bool:

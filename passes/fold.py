@@ -71,7 +71,10 @@ def _is_computed(op: Op) -> bool:
 
 
 def _are_constant(*xs: Node) -> bool:
-    return bool(xs) and all(_before_broadcast(x).op is CONSTANT for x in xs)
+    for x in xs:
+        if _before_broadcast(x).op is not CONSTANT:
+            return False
+    return bool(xs)
 
 
 def _foldable(node: Node, max_bytes: int) -> bool:

@@ -123,7 +123,7 @@ class _Columns:
                 operands.append(self._form(x, depth - 1))
             else:
                 operands.append(x.dtype)
-        return (node.op, node.attrs.key, node.dtype, *operands)
+        return (node.op, node.attrs, node.dtype, *operands)
 
 
 def _operands(lanes: Lanes) -> list[Node | Lanes]:

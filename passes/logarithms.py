@@ -162,7 +162,10 @@ def is_weight(node: Node) -> bool:
         node = node.inputs[0]
     if node.op is CAST:
         return node.inputs[0].dtype == BOOL
-    return node.op is CONSTANT and bool((node.attrs["value"] >= 0).all())
+    if node.op is not CONSTANT:
+        return False
+    number = scalar_value(node)
+    return bool((node.attrs["value"] >= 0).all() if number is None else number >= 0)
 
 
 def factors(product: Node) -> tuple[Node, Node] | None:

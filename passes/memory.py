@@ -1,7 +1,7 @@
 """Memory planning: a place for every value, and one arena that is used again and again."""
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from needle_ir.ir import (
     CONSTANT,
@@ -21,6 +21,9 @@ from needle_ir.ops.packing import PACK, UNPACK
 from needle_ir.passes.donations import with_donations
 from needle_ir.passes.handed_back import handed_back
 from needle_ir.passes.schedule import schedule
+
+# For a value that is computed inside of an array that packs it, that array and the byte there.
+Inside = Mapping[int, tuple[int, int]]
 
 
 def make_plan(graph: Graph, replaced: Iterable[tuple[int, int]] = ()) -> Plan:
@@ -44,65 +47,46 @@ def plan_memory(graph: Graph, order: tuple[Node, ...]) -> Plan:
     leaves = [node for node in graph.nodes if node.op in (INPUT, CONSTANT)]
     values = (*leaves, *order)
     index = {node: i for i, node in enumerate(values)}
-    step_of = {node: i for i, node in enumerate(order)}
-    places = _places(graph, values)
-    returning = handed_back(order, places)
-    places.update(dict.fromkeys(returning, Place.HANDED_BACK))
-    inside = _packed_in_place(graph, order, places)
-    owner = _owners(values, places)
-    end = _last_uses(graph, order, owner)
-    # A packed array's memory is in use as long as that of any of its parts.
-    begin = {node: step_of.get(node, 0) for node in values}
-    for part, (whole, _) in inside.items():
-        begin[whole] = min(begin[whole], begin[part])
-        end[whole] = max(end[whole], end[part])
+    place_of = _places(graph, values)
+    returning = handed_back(order, place_of)
+    place_of.update(dict.fromkeys(returning, Place.HANDED_BACK))
+    packed = _packed_in_place(graph, order, place_of)
 
-    arena = _Arena()
-    dying: dict[int, list[Node]] = {}
-    for node in order:
-        if places[node] is Place.ARENA and node not in inside:
-            dying.setdefault(end[node], []).append(node)
-
-    offsets: dict[Node, int] = {}
-    for step, node in enumerate(order):
-        free_now = dying.get(step, [])
-        if node in inside:
-            whole, start = inside[node]
-            if places[whole] is Place.ARENA and whole not in offsets:
-                offsets[whole] = arena.allocate(whole.type.nbytes)
-            offsets[node] = offsets.get(whole, 0) + start
-        elif places[node] is Place.ARENA and node not in offsets:
-            heir_of = _in_place(node, free_now, offsets, inside)
-            if heir_of is None:
-                offsets[node] = arena.allocate(node.type.nbytes)
-            else:
-                offsets[node] = offsets[heir_of]
-                free_now = [x for x in free_now if x is not heir_of]
-        for dead in free_now:
-            arena.free(offsets[dead], dead.type.nbytes)
-
+    # From here on a value is its number.
+    steps = tuple(
+        [
+            Step(node, tuple([index[x] for x in node.inputs]), i)
+            for i, node in enumerate(order, len(leaves))
+        ]
+    )
+    outputs = tuple([index[node] for node in graph.outputs])
+    places = [place_of[node] for node in values]
+    inside = {index[part]: (index[whole], at) for part, (whole, at) in packed.items()}
+    owner = _owners(steps, places)
+    begin, end = _lifetimes(steps, outputs, owner, inside)
+    offsets, arena_bytes = _offsets(steps, values, places, inside, end)
     slots = [
         Slot(
             node=node,
-            place=places[node],
+            place=places[i],
             nbytes=node.type.nbytes,
-            start=begin[node],
-            end=end[owner[node]],
-            offset=offsets.get(node),
-            inside=index[inside[node][0]] if node in inside else None,
+            start=begin[i],
+            end=end[owner[i]],
+            offset=offsets[i],
+            inside=inside[i][0] if i in inside else None,
         )
-        for node in values
+        for i, node in enumerate(values)
     ]
     return Plan(
         graph=graph,
         slots=tuple(slots),
-        steps=tuple(Step(n, tuple([index[x] for x in n.inputs]), index[n]) for n in order),
-        inputs=tuple(index[node] for node in graph.inputs),
-        outputs=tuple(index[node] for node in graph.outputs),
-        arena_bytes=arena.size,
+        steps=steps,
+        inputs=tuple([index[node] for node in graph.inputs]),
+        outputs=outputs,
+        arena_bytes=arena_bytes,
         handed_back=tuple(
-            HandedBack(index[packed], index[whole], tuple(index[x] for x in parts))
-            for packed, (whole, parts) in returning.items()
+            HandedBack(index[pack], index[whole], tuple(index[x] for x in parts))
+            for pack, (whole, parts) in returning.items()
         ),
     )
 
@@ -198,44 +182,93 @@ def _packed_in_place(
     return inside
 
 
-def _owners(values: Iterable[Node], places: dict[Node, Place]) -> dict[Node, Node]:
-    """The node whose memory each node's array lies in: its own, or what it is a view of."""
-    owner: dict[Node, Node] = {}
-    for node in values:
-        owner[node] = owner[node.inputs[0]] if places[node] is Place.VIEW else node
+def _owners(steps: Sequence[Step], places: Sequence[Place]) -> list[int]:
+    """The value whose memory each value's array lies in: its own, or what it is a view of."""
+    owner = [*range(len(places))]
+    for step in steps:
+        if places[step.output] is Place.VIEW:
+            owner[step.output] = owner[step.inputs[0]]
     return owner
 
 
-def _last_uses(graph: Graph, order: tuple[Node, ...], owner: dict[Node, Node]) -> dict[Node, int]:
-    """For every owner, the last step at which its memory is read; past the end for outputs."""
-    end: dict[Node, int] = dict.fromkeys(owner.values(), 0)
-    for step, node in enumerate(order):
-        end[owner[node]] = step
-        for operand in node.inputs:
-            end[owner[operand]] = step
-    for node in graph.outputs:
-        end[owner[node]] = len(order)
-    return end
+def _lifetimes(
+    steps: Sequence[Step], outputs: Iterable[int], owner: Sequence[int], inside: Inside
+) -> tuple[list[int], list[int]]:
+    """The first and the last step at which each value's own memory is in use; past the end for
+    outputs. That of a packed array is, as long as that of any of its parts.
+    """
+    leaves = len(owner) - len(steps)
+    begin = [0] * leaves + [*range(len(steps))]
+    end = [0] * len(owner)
+    for number, step in enumerate(steps):
+        end[owner[step.output]] = number
+        for operand in step.inputs:
+            end[owner[operand]] = number
+    for output in outputs:
+        end[owner[output]] = len(steps)
+    for part, (whole, _) in inside.items():
+        begin[whole] = min(begin[whole], begin[part])
+        end[whole] = max(end[whole], end[part])
+    return begin, end
+
+
+def _offsets(
+    steps: Sequence[Step],
+    values: Sequence[Node],
+    places: Sequence[Place],
+    inside: Inside,
+    end: Sequence[int],
+) -> tuple[list[int | None], int]:
+    """The place in the arena of each value that lies in it, or in an array that packs it; and the
+    bytes of the arena.
+    """
+    arena = _Arena()
+    offsets: list[int | None] = [None] * len(values)
+    dying: list[list[int]] = [[] for _ in range(len(steps) + 1)]
+    for step in steps:
+        if places[step.output] is Place.ARENA and step.output not in inside:
+            dying[end[step.output]].append(step.output)
+    for step, dead in zip(steps, dying, strict=False):
+        i = step.output
+        if i in inside:
+            whole, start = inside[i]
+            if places[whole] is Place.ARENA and offsets[whole] is None:
+                offsets[whole] = arena.allocate(values[whole].type.nbytes)
+            offsets[i] = (offsets[whole] or 0) + start
+        elif places[i] is Place.ARENA and offsets[i] is None:
+            heir_of = _in_place(step, values, dead, offsets, inside)
+            if heir_of is None:
+                offsets[i] = arena.allocate(step.node.type.nbytes)
+            else:
+                offsets[i] = offsets[heir_of]
+                dead.remove(heir_of)
+        for x in dead:
+            offset = offsets[x]
+            assert offset is not None
+            arena.free(offset, values[x].type.nbytes)
+    return offsets, arena.size
 
 
 def _in_place(
-    node: Node,
-    dying: list[Node],
-    offsets: dict[Node, int],
-    inside: dict[Node, tuple[Node, int]],
-) -> Node | None:
-    """The operand that `node` may overwrite: it dies now, has the same type, and is read itself.
+    step: Step,
+    values: Sequence[Node],
+    dying: Collection[int],
+    offsets: Sequence[int | None],
+    inside: Inside,
+) -> int | None:
+    """The operand that a step may overwrite: it dies now, has the same type, and is read itself.
 
     A view among the operands may read the memory in another order, so an operand that is read
     through one as well keeps its memory, and so does one that holds another operand.
     """
+    node = step.node
     if not node.op.has(Trait.ELEMENTWISE) and node.op is not FUSED:
         return None
-    for operand in node.inputs:
-        if operand in dying and operand in offsets and operand.type == node.type:
-            others = [x for x in node.inputs if x is not operand]
-            if not any(x.op.has(Trait.VIEW) or x in inside for x in others):
-                return operand
+    for x in step.inputs:
+        if x in dying and offsets[x] is not None and values[x].type == node.type:
+            others = [other for other in step.inputs if other != x]
+            if not any(y in inside or values[y].op.has(Trait.VIEW) for y in others):
+                return x
     return None
 
 

@@ -1,9 +1,9 @@
 """Patterns: ordinary expressions, traced once, with wildcards for what they leave open."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from needle_ir.ir import CONSTANT, Attrs, Node, Op, Operators, Trait, as_dtype, is_floating
 from needle_ir.ops import apply
@@ -88,8 +88,7 @@ def one_of(*ops: Op) -> OpKind:
     return OpKind(f"one_of({', '.join(op.name for op in ops)})", frozenset(ops).__contains__)
 
 
-@dataclass(frozen=True)
-class BoundOp:
+class BoundOp(NamedTuple):
     """The op that a wildcard matched, with the attributes it had there. Calling it applies it."""
 
     op: Op
@@ -111,15 +110,22 @@ class Pattern(Operators):
 
     op: Op | OpKind | None
     inputs: tuple[Any, ...] = ()
-    attrs: Mapping[str, Any] | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     kind: Kind | None = None
     rest: bool = False
+    fixed: int = field(init=False)  # how many of the inputs stand for one operand each
+
+    def __post_init__(self) -> None:
+        has_rest = bool(self.inputs) and _is_rest(self.inputs[-1])
+        object.__setattr__(self, "fixed", len(self.inputs) - has_rest)
 
     def __apply_op__(
         self, op: Op, operands: tuple[Any, ...], attrs: Mapping[str, Any]
     ) -> "Pattern":
-        return Pattern(op, tuple(map(_operand, operands)), dict(map(_attribute, attrs.items())))
+        # Attributes that a pattern does not name have their defaults.
+        named = map(_attribute, attrs.items())
+        return Pattern(op, tuple(map(_operand, operands)), {**op.defaults, **dict(named)})
 
     def __iter__(self) -> Iterator[Self]:
         raise TypeError(f"the wildcard {self.name} can not be unpacked; write *{self.name}")
@@ -188,7 +194,7 @@ def names(pattern: Pattern) -> dict[str, Kind | None]:
         if isinstance(part, Pattern):
             if part.name:
                 found[part.name] = part.kind
-            todo += [*part.inputs, *(part.attrs or {}).values()]
+            todo += [*part.inputs, *part.attrs.values()]
     return found
 
 
@@ -267,20 +273,20 @@ def _fits(wanted: Pattern, found: Node, bindings: Bindings) -> bool:
             return False
     elif found.op is not wanted.op or not _match_attrs(wanted, found, bindings):
         return False
-    if wanted.inputs and _is_rest(wanted.inputs[-1]):
-        fixed = len(wanted.inputs) - 1
-        if len(found.inputs) < fixed:
+    if wanted.fixed < len(wanted.inputs):
+        if len(found.inputs) < wanted.fixed:
             return False
-        rest = found.inputs[fixed:]
+        rest = found.inputs[wanted.fixed :]
         return bool(bindings.setdefault(wanted.inputs[-1].name, rest) == rest)
     return len(found.inputs) == len(wanted.inputs)
 
 
 def _match_attrs(wanted: Pattern, found: Node, bindings: Bindings) -> bool:
-    """Attributes that a pattern does not name have their defaults."""
-    assert isinstance(wanted.op, Op)
-    for name, value in {**wanted.op.defaults, **(wanted.attrs or {})}.items():
-        actual = found.attrs[name] if name in found.attrs else wanted.op.defaults[name]
+    for name, value in wanted.attrs.items():
+        try:
+            actual = found.attrs[name]
+        except KeyError:
+            actual = found.op.defaults[name]
         if not isinstance(value, Pattern):
             if value != actual:
                 return False
@@ -299,10 +305,8 @@ def _may_swap(wanted: Pattern, found: Node) -> bool:
 
 def _with_operands(wanted: Pattern, operands: tuple[Node, ...], todo: _Todo) -> _Todo:
     """`todo` with the operands before it, the first one at its head."""
-    parts = wanted.inputs
-    fixed = len(parts) - (len(parts) > 0 and _is_rest(parts[-1]))
-    for i in range(fixed - 1, -1, -1):
-        todo = ((parts[i], operands[i]), todo)
+    for i in range(wanted.fixed - 1, -1, -1):
+        todo = ((wanted.inputs[i], operands[i]), todo)
     return todo
 
 

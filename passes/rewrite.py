@@ -3,12 +3,14 @@
 from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, repeat
 
-from needle_ir.ir import INPUT, Application, Graph, Node, Op, announce, watched
+from needle_ir.ir import INPUT, Graph, Node
+from needle_ir.passes.application import Candidates, Descent, descend, is_applied, unknown
 from needle_ir.passes.cse import expression, is_allowed, may_be_merged
-from needle_ir.passes.pattern import Pattern, facts, scalar_value
+from needle_ir.passes.pattern import Pattern, scalar_value
 from needle_ir.passes.rule import Rule
+from needle_ir.passes.walk import walk
 
 __all__ = ["Pattern", "Rule", "RulePass", "rewrite", "scalar_value"]
 
@@ -51,149 +53,119 @@ def rewrite(
     """
     if limit is None:
         limit = 1000 + 2 * len(graph.nodes)
-    return _Driver(graph, tuple(rules), limit, merge).run()
-
-
-@dataclass(frozen=True, slots=True)
-class _Descent:
-    """The rule that made a node, and the descent of the node that it was made from."""
-
-    rule: str
-    parent: "_Descent | None"
-    length: int
+    rules = tuple(rules)
+    if not merge and not any(rule.asks_who_reads for rule in rules):
+        return walk(graph, rules, limit)
+    return _Driver(graph, rules, limit, merge).run()
 
 
 class _Driver:
     """The worklist, and the graph as it is while it is rewritten.
 
-    `users` has a key for every node that is alive, and under it what reads the node. Nodes are
-    immutable: where one is replaced, its users read the old one until they are visited, and
-    `replaced` says what stands for it.
+    `users` has a key for every node that is alive, and under it what reads the node: the graph's
+    own tuple until it changes, then a dictionary. Nodes are immutable: where one is replaced, its
+    users read the old one until they are visited, and `replaced` says what stands for it.
     """
 
     def __init__(self, graph: Graph, rules: tuple[Rule, ...], limit: int, merge: bool):
         self.graph = graph
-        self.rules = rules
+        self.candidates = Candidates(rules)
         self.limit = limit
         self.merge = merge
         # The first node of each expression. It keeps the operands that are its key.
         self.known: dict[Hashable, Node] = {}
-        self.rules_by_op: dict[Op, list[Rule]] = {}
         self.replaced: dict[Node, Node] = {}
         self.roots = {*graph.outputs, *graph.effects, *graph.unused}
-        self.users: dict[Node, dict[Node, None]] = {node: {} for node in graph.nodes}
-        for node in graph.nodes:
-            self._register(node)
-            if merge and may_be_merged(node):
+        self.users: dict[Node, tuple[Node, ...] | dict[Node, None]] = {**graph.users}
+        for node in graph.nodes if merge else ():
+            if may_be_merged(node):
                 self.known.setdefault(expression(node), node)
         # When a node's turn is: that of the original node that it goes back to, and among what was
         # made in its place, the latest first, operands before users.
-        self.turn = {node: (i, 0, 0) for i, node in enumerate(graph.nodes)}
-        self.descent: dict[Node, _Descent] = {}
+        self.turn = dict(zip(graph.nodes, zip(count(), repeat(0), repeat(0)), strict=False))
+        self.descent: dict[Node, Descent] = {}
         # The roots of the patterns that failed because a node was shared, by that node.
         self.failed: dict[Node, dict[Node, None]] = {}
         self.visited: Node | None = None
         self.numbers = count()
         # What was queued since: few at a time, so that its cost does not grow with the graph.
         self.todo: list[tuple[tuple[int, int, int], int, Node]] = []
-        # The original nodes that were not visited yet, the next one last.
-        self.ahead = [node for node in reversed(graph.nodes) if self._rules_for(node)]
-        self.queued: set[Node] = set(self.ahead)
+        # With the original nodes that were not visited yet.
+        self.queued: set[Node] = set(graph.nodes)
 
     def run(self) -> Graph:
         """Visit nodes until none is left to visit."""
-        position = {node: (i, 0, 0) for i, node in enumerate(self.graph.nodes)}
-        todo, ahead = self.todo, self.ahead
-        while todo or ahead:
-            if ahead and (not todo or position[ahead[-1]] <= todo[0][0]):
-                node = ahead.pop()
-            else:
-                node = heappop(todo)[-1]
-            self.queued.discard(node)
-            if node in self.users:
-                self.visit(node)
+        for i, node in enumerate(self.graph.nodes):
+            self._visit_queued((i, 0, 0))
+            self._visit(node)
+        self._visit_queued((len(self.graph.nodes), 0, 0))
         return self.graph.with_roots(self._now)
 
-    def visit(self, node: Node) -> None:
+    def _visit_queued(self, end: tuple[int, int, int]) -> None:
+        """Visit what was queued and has its turn before `end`."""
+        while self.todo and self.todo[0][0] < end:
+            self._visit(heappop(self.todo)[-1])
+
+    def _visit(self, node: Node) -> None:
         """Apply the first rule that applies to a node, once its operands are the present ones."""
+        self.queued.discard(node)
+        if node not in self.users:
+            return
         node, before = self._over_present_operands(node), node
         if self.merge and (node is not before or node in self.descent) and self._merged(node):
             return
-        rules = self._rules_for(node)
-        if not rules:
-            return
         self.visited = node
-        known = facts(node)
-        for rule in rules:
-            if rule.needs <= known:
-                found = rule.find(node, self._is_shared)
-                if found is not None and self._apply(rule, node, *found):
-                    return
-
-    def _rules_for(self, node: Node) -> list[Rule]:
-        rules = self.rules_by_op.get(node.op)
-        if rules is None:
-            rules = [rule for rule in self.rules if rule.begins_with(node.op)]
-            self.rules_by_op[node.op] = rules
-        return rules
+        for rule in self.candidates.of(node):
+            found = rule.find(node, self._is_shared)
+            if found is not None and self._apply(rule, node, *found):
+                return
 
     def _apply(self, rule: Rule, node: Node, after: Node, matched: tuple[Node, ...]) -> bool:
         """Put `after` in the place of `node`. False where somebody refuses that."""
-        new = self._not_alive(after)
-        if any(node in x.inputs for x in new):
-            raise ValueError(f"rule {rule.name}: the replacement reads the node that it replaces")
-        if watched() and not announce(Application(rule.name, node, after, matched, new)):
+        new = unknown(after, self.users)
+        if not is_applied(rule, node, after, matched, new):
             return False
-        parent = self.descent.get(node)
-        descent = _Descent(rule.name, parent, 1 if parent is None else parent.length + 1)
-        if descent.length > self.limit:
-            raise RuntimeError(self._chase(descent, node))
+        descent = descend(rule, node, self.descent.get(node), self.limit)
         position = self.turn[node][0]
         for x in new:
             self._adopt(x, (position, -descent.length, next(self.numbers)))
             self.descent[x] = descent
-            if self.merge or self._rules_for(x) or not self.replaced.keys().isdisjoint(x.inputs):
+            has_rules = self.candidates.of_op(x.op)
+            if self.merge or has_rules or not self.replaced.keys().isdisjoint(x.inputs):
                 self._queue(x)
         self._replace(node, after)
         return True
-
-    def _not_alive(self, root: Node) -> tuple[Node, ...]:
-        """The nodes that `root` needs and the graph does not have, operands first."""
-        found: dict[Node, None] = {}
-        stack = [root]
-        while stack:
-            node = stack[-1]
-            waiting = [x for x in node.inputs if x not in self.users and x not in found]
-            if node in self.users or node in found or not waiting:
-                stack.pop()
-                if node not in self.users:
-                    found[node] = None
-            else:
-                stack += reversed(waiting)
-        return tuple(found)
 
     def _adopt(self, node: Node, turn: tuple[int, int, int]) -> None:
         """Let a new node live."""
         self.replaced.pop(node, None)
         self.turn[node] = turn
         self.users[node] = {}
-        self._register(node)
-
-    def _register(self, node: Node) -> None:
         for operand in node.inputs:
-            self.users[self._now(operand)][node] = None
+            self._readers(self._now(operand))[node] = None
+
+    def _readers(self, node: Node) -> dict[Node, None]:
+        """What reads a node, to be changed."""
+        readers = self.users[node]
+        if isinstance(readers, tuple):
+            readers = self.users[node] = dict.fromkeys(readers)
+        return readers
 
     def _replace(self, old: Node, new: Node) -> None:
-        self.replaced[old] = new
+        """Let the readers of one node read another one, and forget the first."""
         readers = self.users[old]
         self.users[old] = {}
+        self._readers(new).update(dict.fromkeys(readers))
+        self._stand_in(old, new, readers)
+        self._bury(old)
+
+    def _stand_in(self, old: Node, new: Node, readers: Iterable[Node]) -> None:
+        self.replaced[old] = new
         for reader in readers:
-            self.users[new][reader] = None
             self._queue(reader)
         if old in self.roots:
             self.roots.remove(old)
             self.roots.add(new)
-        self._bury(old)
 
     def _bury(self, node: Node) -> None:
         """Forget a node that nothing reads, and what only it read."""
@@ -202,22 +174,33 @@ class _Driver:
             node = dead.pop()
             del self.users[node]
             for operand in dict.fromkeys(map(self._now, node.inputs)):
-                readers = self.users[operand]
+                readers = self._readers(operand)
                 readers.pop(node, None)
                 if not readers and operand not in self.roots and operand.op is not INPUT:
                     dead.append(operand)
-                for root in self.failed.pop(operand, ()):
-                    if root in self.users:
-                        self._queue(root)
+                self._try_again(operand)
+
+    def _try_again(self, shared: Node) -> None:
+        """Queue the patterns that failed because this node had one reader more."""
+        for root in self.failed.pop(shared, ()):
+            if root in self.users:
+                self._queue(root)
 
     def _over_present_operands(self, node: Node) -> Node:
+        """The node; where some of its operands were replaced, a new one in its place."""
         if self.replaced.keys().isdisjoint(node.inputs):
             return node
         new = node.with_inputs(tuple(map(self._now, node.inputs)))
-        self._adopt(new, self.turn[node])
+        self.turn[new] = self.turn[node]
         if node in self.descent:
             self.descent[new] = self.descent[node]
-        self._replace(node, new)
+        readers = self.users[new] = self.users.pop(node)
+        self._stand_in(node, new, readers)
+        for operand in dict.fromkeys(new.inputs):
+            readers = self._readers(operand)
+            readers.pop(node, None)
+            readers[new] = None
+            self._try_again(operand)
         return new
 
     def _merged(self, node: Node) -> bool:
@@ -255,21 +238,9 @@ class _Driver:
 
     def _is_shared(self, node: Node, beside: Collection[Node]) -> bool:
         # What waits to be visited may still read a node that is gone: nobody else reads that one.
-        users = self.users.get(node, {})
+        users = self.users.get(node, ())
         if node in self.roots or any(user not in beside for user in users):
             assert self.visited is not None
             self.failed.setdefault(node, {})[self.visited] = None
             return True
         return False
-
-    def _chase(self, descent: _Descent, node: Node) -> str:
-        names: set[str] = set()
-        step: _Descent | None = descent
-        while step is not None and step.length > self.limit - 100:
-            names.add(step.rule)
-            step = step.parent
-        where = "" if node.origin is None else f" (at {node.origin})"
-        return (
-            f"rules undo each other: {', '.join(sorted(names))} still apply after "
-            f"{self.limit:,} applications, each to what the one before made{where}"
-        )

@@ -55,6 +55,7 @@ class Rule:
         self.single_use = single_use
         wildcards = names(self.pattern)
         self._single = [n for n, kind in wildcards.items() if kind is not None and kind.unshared]
+        self.asks_who_reads = single_use or bool(self._single)
         self._replacement = _taking_bindings(name, replacement, wildcards)
         self._condition = condition and _taking_bindings(name, condition, wildcards)
         self.needs = needed_facts(self.pattern)

@@ -1,7 +1,8 @@
 """Scheduling: the order in which a graph's nodes run."""
 
+from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import chain
+from itertools import chain, pairwise
 
 from needle_ir.ir import CONSTANT, INPUT, Graph, Node, Trait
 
@@ -9,40 +10,18 @@ from needle_ir.ir import CONSTANT, INPUT, Graph, Node, Trait
 def schedule(graph: Graph) -> tuple[Node, ...]:
     """The nodes that compute something, in an order that keeps few bytes alive.
 
-    Two orders are tried, the graph's own (depth first from the outputs, and what is computed from
-    a draw alone right after it) and a greedy one; where something is computed twice, to save
-    memory, also these with every node as late as its memory allows. The one with the lowest peak is
-    taken, the first of equal ones. Effects keep their order.
+    Two orders are tried, the graph's own (depth first from the outputs) and a greedy one; where
+    something is computed twice, to save memory, also these with every node as late as its memory
+    allows. The one with the lowest peak is taken, the first of equal ones. Effects keep their
+    order.
     """
-    depth_first = _draws_read_at_once(graph)
-    reads, counts = _reads(graph)
-    greedy = _greedy_order(graph, depth_first, reads, {**counts})
-    orders = [depth_first, greedy]
-    if _computes_twice(depth_first):
-        orders += [_late_order(graph, order, reads) for order in orders]
-    return min(orders, key=lambda order: _peak(order, reads, {**counts}))
-
-
-def _draws_read_at_once(graph: Graph) -> tuple[Node, ...]:
-    """The graph's own order, with the only reader of a draw right after it where it reads nothing
-    else. So the memory of a mask that becomes numbers is free for the next mask.
-    """
-    effects = set(graph.effects)
-    reader: dict[Node, Node] = {}
-    for draw in graph.effects:
-        node, *others = graph.users[draw] or [draw]
-        if draw.inputs or others or node in effects or node.shape != draw.shape:
-            continue
-        if all(x is draw or x.op is CONSTANT for x in node.inputs):
-            reader[draw] = node
-    moved = set(reader.values())
-    order: list[Node] = []
-    for node in graph.nodes:
-        if node.op not in (INPUT, CONSTANT) and node not in moved:
-            order.append(node)
-            if node in reader:
-                order.append(reader[node])
-    return tuple(order)
+    numbered = _Numbered(graph)
+    depth_first = [i for i, node in enumerate(graph.nodes) if node.op not in (INPUT, CONSTANT)]
+    orders = [depth_first, _greedy_order(numbered, depth_first)]
+    if _computes_twice(graph):
+        orders += [_late_order(numbered, order) for order in orders]
+    best = min(orders, key=numbered.peak)
+    return tuple([graph.nodes[i] for i in best])
 
 
 def peak_bytes(graph: Graph, order: tuple[Node, ...]) -> int:
@@ -51,120 +30,134 @@ def peak_bytes(graph: Graph, order: tuple[Node, ...]) -> int:
     What leaves the graph stays alive to the end. Views have no bytes of their own, and keep the
     bytes alive that they look at.
     """
-    return _peak(order, *_reads(graph))
+    numbered = _Numbered(graph)
+    return numbered.peak([numbered.number[node] for node in order])
 
 
-def _peak(order: tuple[Node, ...], reads: dict[Node, set[Node]], remaining: dict[Node, int]) -> int:
-    alive = peak = 0
-    for node in order:
-        peak = max(peak, alive + _own_bytes(node))
-        alive += _growth(node, reads[node], remaining)
-        for memory in reads[node]:
-            remaining[memory] -= 1
-    return peak
+class _Numbered:
+    """A graph's nodes as their positions in it, and by these what a schedule asks for.
 
-
-def _reads(graph: Graph) -> tuple[dict[Node, set[Node]], dict[Node, int]]:
-    """For every node, the nodes whose memory it reads, directly or through views; and how often
-    each is read. What leaves the graph is read once more than it can be.
+    `inputs` and `users` have each node once. `reads` are the nodes whose memory a node reads,
+    directly or through views, and `counts` how many nodes read it: one more where it leaves the
+    graph. `own` are the bytes of a result, 0 for views and for what is there before.
     """
-    owner: dict[Node, Node] = {}
-    for node in graph.nodes:
-        owner[node] = owner[node.inputs[0]] if node.op.has(Trait.VIEW) else node
-    reads = {node: {owner[operand] for operand in node.inputs} for node in graph.nodes}
-    counts = dict.fromkeys(graph.nodes, 0)
-    for memory in [*chain.from_iterable(reads.values()), *[owner[x] for x in graph.outputs]]:
-        counts[memory] += 1
-    return reads, counts
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.number = {node: i for i, node in enumerate(graph.nodes)}
+        self.inputs: list[tuple[int, ...]] = []
+        self.users: list[list[int]] = [[] for _ in graph.nodes]
+        self.reads: list[tuple[int, ...]] = []
+        self.own: list[int] = []
+        owner: list[int] = []  # of the memory that a node's array lies in
+        for i, node in enumerate(graph.nodes):
+            inputs = _distinct([self.number[x] for x in node.inputs])
+            is_view = node.op.has(Trait.VIEW)
+            owner.append(owner[inputs[0]] if is_view else i)
+            for x in inputs:
+                self.users[x].append(i)
+            self.inputs.append(inputs)
+            self.reads.append(_distinct([owner[x] for x in inputs]))
+            has_none = is_view or node.op in (INPUT, CONSTANT)
+            self.own.append(0 if has_none else node.type.nbytes)
+        leaving = [owner[self.number[x]] for x in graph.outputs]
+        self.counts = [0] * len(owner)
+        for memory in chain(chain.from_iterable(self.reads), leaving):
+            self.counts[memory] += 1
+
+    def peak(self, order: Iterable[int]) -> int:
+        """The most bytes that are alive at one time."""
+        own, remaining = self.own, self.counts.copy()
+        alive = peak = 0
+        for i in order:
+            peak = max(peak, alive + own[i])
+            alive += self.growth(i, remaining)
+            for memory in self.reads[i]:
+                remaining[memory] -= 1
+        return peak
+
+    def growth(self, i: int, remaining: list[int]) -> int:
+        """How many bytes more are alive once a node has run, with these reads still to come."""
+        grown = self.own[i] if remaining[i] else 0
+        for memory in self.reads[i]:
+            if remaining[memory] == 1:
+                grown -= self.own[memory]
+        return grown
 
 
-def _own_bytes(node: Node) -> int:
-    if node.op in (INPUT, CONSTANT) or node.op.has(Trait.VIEW):
-        return 0
-    return node.type.nbytes
+def _distinct(numbers: list[int]) -> tuple[int, ...]:
+    return tuple(numbers if len(numbers) < 2 else dict.fromkeys(numbers))
 
 
-def _growth(node: Node, reads: set[Node], remaining: dict[Node, int]) -> int:
-    """How many bytes more are alive once `node`, which `reads` these, has run."""
-    made = _own_bytes(node) if remaining[node] else 0
-    return made - sum(_own_bytes(memory) for memory in reads if remaining[memory] == 1)
-
-
-def _greedy_order(
-    graph: Graph,
-    depth_first: tuple[Node, ...],
-    reads: dict[Node, set[Node]],
-    remaining: dict[Node, int],
-) -> tuple[Node, ...]:
+def _greedy_order(numbered: _Numbered, depth_first: Sequence[int]) -> list[int]:
     """A list schedule: of the nodes that could run next, the one that frees most.
 
     At a tie the graph's own order decides. What a node frees is judged when it becomes ready.
     """
-    position = {node: i for i, node in enumerate(depth_first)}
     # An effect also waits for the effect before it.
-    after_effect = dict(zip(graph.effects, graph.effects[1:], strict=False))
-    waits = {node: len({x for x in node.inputs if x in position}) for node in depth_first}
+    effects = [numbered.number[node] for node in numbered.graph.effects]
+    after_effect = dict(pairwise(effects))
+    waits = [0] * len(numbered.users)
+    for i in depth_first:
+        for user in numbered.users[i]:
+            waits[user] += 1
     for later in after_effect.values():
         waits[later] += 1
-
-    def entry(node: Node) -> tuple[int, int]:
-        return (_growth(node, reads[node], remaining), position[node])
-
-    ready = [entry(node) for node in depth_first if waits[node] == 0]
+    remaining = numbered.counts.copy()
+    ready = [(numbered.growth(i, remaining), i) for i in depth_first if waits[i] == 0]
     heapify(ready)
-    order: list[Node] = []
+    order: list[int] = []
     while ready:
-        node = depth_first[heappop(ready)[1]]
-        order.append(node)
-        for memory in reads[node]:
+        _, i = heappop(ready)
+        order.append(i)
+        for memory in numbered.reads[i]:
             remaining[memory] -= 1
-        followers = list(graph.users[node])
-        if node in after_effect:
-            followers.append(after_effect[node])
+        followers = numbered.users[i]
+        if i in after_effect:
+            followers = [*followers, after_effect[i]]
         for follower in followers:
             waits[follower] -= 1
             if waits[follower] == 0:
-                heappush(ready, entry(follower))
-    return tuple(order)
+                heappush(ready, (numbered.growth(follower, remaining), follower))
+    return order
 
 
-def _computes_twice(nodes: tuple[Node, ...]) -> bool:
+def _computes_twice(graph: Graph) -> bool:
     """Whether two nodes have the same op, attributes and operands. After CSE none do."""
     seen = set()
-    for node in nodes:
+    for node in graph.nodes:
         if node.inputs:
-            key = (node.op, node.attrs.key, *map(id, node.inputs))
+            key = (node.op, node.attrs, *map(id, node.inputs))
             if key in seen:
                 return True
             seen.add(key)
     return False
 
 
-def _late_order(
-    graph: Graph, order: tuple[Node, ...], reads: dict[Node, set[Node]]
-) -> tuple[Node, ...]:
+def _late_order(numbered: _Numbered, order: Sequence[int]) -> list[int]:
     """The order with every node moved down to its first reader, where what it makes is at least as
     big as the operands that would have to wait for it. So a value that is computed again, from what
     is there anyway, is computed when it is needed and not before.
     """
-    stays = {*graph.outputs, *graph.effects}
-    unplaced = {node: len(graph.users[node]) for node in order}
-    is_read: set[Node] = set()  # the memories that a placed node reads
-    placed: dict[Node, None] = {}  # from the end
+    graph, own = numbered.graph, numbered.own
+    stays = {numbered.number[node] for node in (*graph.outputs, *graph.effects)}
+    unplaced = {i: len(numbered.users[i]) for i in order}
+    is_read: set[int] = set()  # the memories that a placed node reads
+    placed: dict[int, None] = {}  # from the end
     for anchor in reversed(order):
         stack = [anchor]
         while stack:
-            node = stack.pop()
-            if node in placed or node not in unplaced:
+            i = stack.pop()
+            if i in placed or i not in unplaced:
                 continue
-            if node is not anchor:
-                waiting = sum(_own_bytes(x) for x in reads[node] if x not in is_read)
-                if unplaced[node] or node in stays or _own_bytes(node) < waiting:
+            if i != anchor:
+                waiting = sum(own[x] for x in numbered.reads[i] if x not in is_read)
+                if unplaced[i] or i in stays or own[i] < waiting:
                     continue
-            placed[node] = None
-            is_read |= reads[node]
-            for operand in dict.fromkeys(node.inputs):
+            placed[i] = None
+            is_read.update(numbered.reads[i])
+            for operand in numbered.inputs[i]:
                 if operand in unplaced:
                     unplaced[operand] -= 1
                     stack.append(operand)
-    return tuple(reversed(placed))
+    return [*reversed(placed)]

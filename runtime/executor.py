@@ -18,19 +18,20 @@ from needle_ir.ir import (
     Node,
     Place,
     Plan,
-    Step,
     TensorType,
     Trait,
 )
 from needle_ir.ops.cluster import FUSED, cluster_results
 from needle_ir.ops.packing import PACK, allocated_parts
 from needle_ir.runtime.failures import told
-from needle_ir.runtime.inline import ByName, Inline, Kernel, Lines, as_bits, define
+from needle_ir.runtime.inline import ByName, Inline, Kernel, Lines, as_bits
 from needle_ir.runtime.kernels import VIEWS, kernel_row, pack_the_rest
 from needle_ir.runtime.neighbours import packing
 from needle_ir.runtime.pool import pool
 from needle_ir.runtime.recycle import RECYCLED_BYTES, Leases, Recycler
+from needle_ir.runtime.source import Body, Function, Source, Written
 from needle_ir.runtime.tiles import (
+    Temporaries,
     TileMemory,
     Tiling,
     result_arrays,
@@ -42,9 +43,6 @@ from needle_ir.runtime.tiles import (
 # Puts something around a kernel: a counter, a timer.
 Wrap = Callable[[Node, Kernel], Kernel]
 
-# Lines of source, and the node whose kernel each calls.
-Written = list[tuple[str, Node | None]]
-
 _share = pool.share
 _numbers = count()
 
@@ -52,25 +50,22 @@ _numbers = count()
 class Executor:
     """A plan that can be called: arrays in, arrays out.
 
-    Every kernel call is one line of generated Python, `source`. What threads share is a function of
-    its own in it, and a call of `share`. Arrays in the arena are made once and written again in
-    every run; what is returned is allocated anew. One run at a time: a second thread waits.
-    `wrap(node, kernel)` gives the kernel to use in a kernel's place.
+    Every kernel call is one line of generated Python, `source`; where these are many, `run` calls
+    functions of some hundred lines each. What threads share is a function of its own in it, and a
+    call of `share`. Arrays in the arena are made once and written again in every run; what is
+    returned is allocated anew. One run at a time: a second thread waits. `wrap(node, kernel)` gives
+    the kernel to use in a kernel's place.
     """
 
     def __init__(self, plan: Plan, wrap: Wrap | None = None):
         self.plan = plan
         code = _Code(plan, wrap)
-        self.source = code.source
+        self.source = code.source.text
         self._lock = threading.Lock()
-        self._nodes = code.nodes
+        self._nodes = code.source.nodes()
         self._donors = code.donors()
         filename = self._filename = f"<needle_ir plan {next(_numbers)}>"
-        self._run: Callable[..., tuple[Array, ...]] = define(code.source, filename, "run")
-        # Not by a closure: compiling one takes time that grows with the square of its variables.
-        self._run.__defaults__ = tuple(code.bound.values())
-        # The functions beside it look there.
-        self._run.__globals__.update(code.bound)
+        self._run: Callable[..., tuple[Array, ...]] = code.source.define(filename, code.bound)
         weakref.finalize(self, linecache.cache.pop, filename, None)
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
@@ -109,13 +104,13 @@ class Executor:
         node = None
         while traceback is not None:
             if traceback.tb_frame.f_code.co_filename == self._filename:
-                node = self._nodes.get(traceback.tb_lineno)
+                node = self._nodes[traceback.tb_lineno - 1]
             traceback = traceback.tb_next
         return node
 
 
 class _Code:
-    """The generated function, while it is written."""
+    """The source, while it is written."""
 
     def __init__(self, plan: Plan, wrap: Wrap | None):
         self.bound: dict[str, Any] = {"empty": np.empty, "as_bits": as_bits}
@@ -123,7 +118,8 @@ class _Code:
         self._wrap = wrap
         self._arena = scratch(plan.arena_bytes)
         # One for each thread.
-        self._temporaries = [scratch(max(map(_scratch_bytes, plan.steps), default=0))]
+        self._temporaries = [scratch(_scratch_bytes(plan))]
+        self._found_temporaries: dict[tuple[Graph | Node, ...], Temporaries] = {}
         self._names: dict[int, str] = {}  # of the slots that have an array by now
         self._arrays: dict[str, Array] = {}  # those that are the same in every run, by name
         self._arena_names: dict[tuple[int, Any], str] = {}
@@ -132,33 +128,27 @@ class _Code:
         self._replaced = {x.whole: {given for given, _ in x.replaced} for x in plan.donations}
         self._recyclers: dict[int, Recycler] = {}
         self._handed_back = {} if wrap else {x.packed: x for x in plan.handed_back}
-        self._functions: list[Written] = []  # what threads share
+        self._body = Body([f"i{number}" for number in plan.inputs])
+        self._functions: list[Function] = []  # what threads share
         self._inside: list[Node] = []  # for each line at the end of the last step: a cluster's
-        self.source, self.nodes = self._write()
+        self.source = self._write()
 
-    def _write(self) -> tuple[str, dict[int, Node]]:
-        """The source, and the node of each of its lines that has one; lines count from 1."""
+    def _write(self) -> Source:
         slots = self._plan.slots
         for number, slot in enumerate(slots):
             if slot.place is Place.INPUT:
                 self._names[number] = f"i{number}"
             elif slot.place is Place.CONSTANT:
                 self._fix(number, f"c{number}", slot.node.attrs["value"])
-        body: Written = []
         for number, step in enumerate(self._plan.steps):
             self._inside = []
             lines = self._step(number, step.node, step.inputs, step.output)
             nodes = [step.node] * (len(lines) - len(self._inside)) + self._inside
-            body += zip([f"    {line}" for line in lines], nodes, strict=True)
-        bound = [f"{name}=None" for name in self.bound]
-        parameters = ", ".join([*[self._names[i] for i in self._plan.inputs], *bound])
-        results = "".join(f"{self._names[i]}, " for i in self._plan.outputs)
-        written: Written = [(f"def run({parameters}):", None), *body]
-        written.append((f"    return ({results})", None))
-        for function in self._functions:
-            written += [("", None), ("", None), *function]
-        source = "".join(f"{line}\n" for line, _ in written)
-        return source, {i: node for i, (_, node) in enumerate(written, 1) if node is not None}
+            names = [self._names[i] for i in (*step.inputs, step.output)]
+            names += _results(names[-1], step.node)
+            self._body.write([*zip(lines, nodes, strict=True)], names)
+        results = [self._names[i] for i in self._plan.outputs]
+        return Source([*self._body.functions("run", results), *self._functions])
 
     def _step(self, number: int, node: Node, inputs: tuple[int, ...], output: int) -> list[str]:
         if self._plan.slots[output].place is Place.VIEW:
@@ -198,7 +188,7 @@ class _Code:
         cut = tiling(node, [self._is_contiguous(i) for i in inputs])
         body = node.attrs["body"]
         names = dict(zip(body.inputs, [self._names[i] for i in inputs], strict=True))
-        places = temporaries(body, self._overwritten(body, inputs, output))
+        places = self._temporaries_of(body, self._overwritten(body, inputs, output))
         shape = cluster_results(body)[0].shape
         shapes = [shape] if cut is None else cut.tile_shapes()
         memory = TileMemory(places, shapes, self._temporaries)
@@ -229,6 +219,13 @@ class _Code:
             return [loop.call()]
         self._inside = nodes
         return loop.around(calls)
+
+    def _temporaries_of(self, body: Graph, overwritten: Sequence[Node]) -> Temporaries:
+        """As `temporaries`; equal clusters have one body, and share what is found for it."""
+        key: tuple[Graph | Node, ...] = (body, *overwritten)
+        if key not in self._found_temporaries:
+            self._found_temporaries[key] = temporaries(body, overwritten)
+        return self._found_temporaries[key]
 
     def _overwritten(self, body: Graph, inputs: tuple[int, ...], output: int) -> list[Node]:
         """The operands in whose memory the last result of a cluster may be computed."""
@@ -261,7 +258,7 @@ class _Code:
 
     def _find(self, back: HandedBack, inputs: tuple[int, ...]) -> list[str]:
         """The line that finds inputs packed where an earlier run handed them out."""
-        name = self._names[back.packed] = f"p{back.packed}"
+        name = self._assign(back.packed, f"p{back.packed}")
         names = [f"o{i}" for i in back.parts]
         find = self._recycler(back.whole).finder(f"{name}_next", names)
         # Kernels are numbered by their step: `pack` might be the name of another one.
@@ -277,7 +274,7 @@ class _Code:
         if name in self._arrays:
             self._fix(output, f"v{output}", look(self._arrays[name]))
             return []
-        self._names[output] = f"v{output}"
+        self._assign(output, f"v{output}")
         look_name = f"{node.op.name}{number}"
         self.bound[look_name] = look
         return [f"v{output} = {look_name}({name})"]
@@ -292,15 +289,16 @@ class _Code:
             return []
         if slot.inside is not None:
             return self._allocation(slot.inside)
-        self._names[output] = f"o{output}"
+        name = self._assign(output, f"o{output}")
         parts = self._parts.get(output, {})
         if parts or slot.nbytes >= RECYCLED_BYTES or _results("", slot.node):
             recycler = self.bound[f"new{output}"] = self._recycler(output)
             self._names.update({i: f"o{i}" for i in parts})
+            self._body.assign(recycler.layout)
             return [f"{', '.join(recycler.layout)}, = new{output}()"]
         self.bound[f"shape{output}"] = slot.node.shape
         dtype = self.bind(slot.node.dtype.name, slot.node.dtype)
-        return [f"{self._names[output]} = empty(shape{output}, {dtype})"]
+        return [f"{name} = empty(shape{output}, {dtype})"]
 
     def _recycler(self, whole: int) -> Recycler:
         """What makes the array of this slot, its parts, and the arrays around parts that are handed
@@ -337,6 +335,12 @@ class _Code:
             array = memory.view(slot.node.dtype).reshape(slot.node.shape)
             self._arena_names[key] = f"a{number}"
             self._fix(number, f"a{number}", array)
+
+    def _assign(self, number: int, name: str) -> str:
+        """Name the array of a slot that the next line makes in every run."""
+        self._names[number] = name
+        self._body.assign([name])
+        return name
 
     def _is_contiguous(self, number: int) -> bool:
         # A dense view is one of contiguous elements: the plan copies where it would not be.
@@ -459,17 +463,19 @@ class _Shared(_Loop):
         self._temporaries = names
         return names
 
-    def function(self, calls: Written, node: Node) -> Written:
+    def function(self, calls: Written, node: Node) -> Function:
         """The function of one thread's tiles, which has these calls for each of them."""
         parameters = ", ".join(["mine", "memory", *self._whole])
         names = ", ".join(["tile", *self._variables])
         temporaries = ", ".join(self._temporaries)
-        return [
-            (f"def fused{self._number}({parameters}):", None),
+        name = f"fused{self._number}"
+        lines: Written = [
+            (f"def {name}({parameters}):", None),
             (f"    for {names} in mine:", node),
             *([(f"        [{temporaries}] = memory[tile]", node)] if self._temporaries else []),
             *[(f"        {call}", inner) for call, inner in calls],
         ]
+        return Function(name, lines)
 
     def call(self) -> str:
         """The line that has threads share the tiles."""
@@ -500,13 +506,16 @@ def _results(name: str, node: Node) -> dict[str, tuple[TensorType, int]]:
     return {f"{name}_{i}": (x.type, i * x.type.nbytes) for i, x in enumerate(results)}
 
 
-def _scratch_bytes(step: Step) -> int:
-    """The memory that a step needs for what it computes on the way."""
-    if step.node.op is not FUSED:
-        return 0
+def _scratch_bytes(plan: Plan) -> int:
+    """The memory that a step needs at most for what it computes on the way."""
+    # Equal clusters have one body.
+    clusters = {x.node.attrs["body"]: x.node for x in plan.steps if x.node.op is FUSED}
+    return max([_cluster_bytes(body, node) for body, node in clusters.items()], default=0)
+
+
+def _cluster_bytes(body: Graph, node: Node) -> int:
     # At most: whether tiles are rows or flat is not known yet, and the result's array may be taken.
-    body = step.node.attrs["body"]
     whole = cluster_results(body)[0].shape
-    cuts = [tiling(step.node, [flat] * len(step.inputs)) for flat in (False, True)]
+    cuts = [tiling(node, [flat] * len(node.inputs)) for flat in (False, True)]
     shapes = [whole if cut is None else cut.tile_shapes()[0] for cut in cuts]
-    return max(map(temporaries(body, [step.node]).nbytes, shapes))
+    return max(map(temporaries(body, [node]).nbytes, shapes))

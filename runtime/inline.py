@@ -80,9 +80,14 @@ def _function(text: str, operands: int, bound: tuple[str, ...]) -> Callable[...,
 
 def define(source: str, filename: str, name: str) -> Callable[..., Any]:
     """The function `name` that `source` defines. A traceback through it shows its line."""
-    lines = source.splitlines(keepends=True)
-    linecache.cache[filename] = (len(source), None, lines, filename)
+    keep_lines(source, filename)
     namespace: dict[str, Any] = {"as_bits": as_bits}
     exec(compile(source, filename, "exec"), namespace)
     function: Callable[..., Any] = namespace[name]
     return function
+
+
+def keep_lines(source: str, filename: str) -> None:
+    """Let tracebacks show the lines of a file that does not exist."""
+    lines = source.splitlines(keepends=True)
+    linecache.cache[filename] = (len(source), None, lines, filename)

@@ -110,7 +110,12 @@ def _sum(node: Node) -> Lines:
     by_row = axes == (1,)
     shape = ((length, 1) if by_row else (1, length)) if keepdims else length
     text = "{matmul}({x0}, {ones}, {out})" if by_row else "{matmul}({ones}, {x0}, {out})"
-    return Lines(text, {"matmul": np.matmul, "ones": np.ones(shape, x.dtype)})
+    return Lines(text, {"matmul": np.matmul, "ones": _ones(shape, x.dtype)})
+
+
+@lru_cache(maxsize=64)
+def _ones(shape: int | Ints, dtype: DType) -> Array:
+    return np.ones(shape, dtype)
 
 
 def _extremum(ufunc: np.ufunc) -> Callable[[Node], Lines]:

@@ -45,8 +45,10 @@ class Graph(Representable):
         """For every node, the nodes that read it, in topological order, each once."""
         users: dict[Node, list[Node]] = {node: [] for node in self.nodes}
         for node in self.nodes:
-            for operand in dict.fromkeys(node.inputs):
-                users[operand].append(node)
+            for operand in node.inputs:
+                readers = users[operand]
+                if not readers or readers[-1] is not node:
+                    readers.append(node)
         return {node: tuple(readers) for node, readers in users.items()}
 
     def count(self, op_name: str) -> int:

@@ -465,6 +465,42 @@ def test_visits_are_linear(graph: Graph, rules: list[Rule], per_node: float) -> 
     assert count <= per_node * len(graph.nodes) + made + 10
 
 
+# It never applies; since it asks who reads a node, the graph is not rewritten in one walk.
+ASKS = Rule("asks", lambda a: ops.sign(ops.sign(a)), lambda a: a, lambda: False, single_use=True)
+MIXED = [
+    *NEGATIVES,
+    Rule("open", lambda a: ops.tanh(a), lambda a: ops.sqrt(a) - ops.negative(ops.negative(a))),
+    Rule("shorter", lambda a: ops.sqrt(a), lambda a: a * 2.0),
+    Rule("gone", lambda a, b: ops.exp(a) - ops.exp(b), lambda a, b: a - b),
+]
+
+
+@pytest.mark.parametrize("rules", [NEGATIVES, EXP_TO_TANH, MIXED], ids=["shrink", "same", "mixed"])
+@pytest.mark.parametrize("allowed", [None, 0, 1, 5])
+def test_one_walk_does_what_the_worklist_does(rules: list[Rule], allowed: int | None) -> None:
+    def twice(node: Node) -> Any:
+        return ops.negative(ops.negative(node))
+
+    node = twice(ops.tanh(X)) - ops.tanh(Y)
+    for _ in range(3):
+        node = ops.exp(twice(ops.sqrt(node))) - ops.exp(ops.tanh(-node))
+    graph = Graph([X, Y], [node, ops.tanh(X)], unused=[twice(ops.sqrt(Y))])
+
+    def run(rules: list[Rule]) -> tuple[list[str], list[tuple[str, str, int, int]]]:
+        seen: list[tuple[str, str, int, int]] = []
+
+        def watcher(x: Application) -> bool:
+            seen.append((x.rule, x.before.op.name, len(x.matched), len(x.new)))
+            return allowed is None or len(seen) <= allowed
+
+        with watch_rewrites(watcher):
+            return body(rewrite(graph, rules)), seen
+
+    walked, listed = run(rules), run([*rules, ASKS])
+    assert walked == listed
+    assert walked[1]
+
+
 def test_only_the_users_of_what_changed_are_visited_again() -> None:
     # A use that goes at the end of a long graph lets a rule apply at its beginning.
     rules = [

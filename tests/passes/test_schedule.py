@@ -94,18 +94,6 @@ def test_effects_keep_their_order_though_another_frees_more(large_first: bool) -
     assert_valid(graph, order)
 
 
-def test_what_is_computed_from_a_draw_alone_comes_right_after_it() -> None:
-    x = arg("x", 100)
-    draws = [ops.random_bernoulli((100,), p) for p in (0.1, 0.2, 0.3, 0.4)]
-    scaled = [ops.where(draw, 2.0, 0.0) for draw in draws[:2]]
-    y = ops.tanh(ops.exp(x) * scaled[0]) * scaled[1]
-    again = ops.where(draws[2], 2.0, 0.0) * ops.where(draws[2], 3.0, 1.0)  # read twice
-    graph = Graph([x], [scaled[0], scaled[1], again, ops.where(draws[3], x, y)], effects=draws)
-    order = schedule(graph)
-    assert_valid(graph, order)
-    assert order[:6] == (draws[0], scaled[0], draws[1], scaled[1], draws[2], draws[3])
-
-
 def test_an_effect_that_reads_the_one_before() -> None:
     first, second, third = (ops.random_normal((2,), 0.0, 1.0, np.float32) for _ in range(3))
     graph = Graph([], [third, first + second], effects=[first, second, third])

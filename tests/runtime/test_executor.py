@@ -26,6 +26,7 @@ from needle_ir.ir import (
 )
 from needle_ir.passes import make_plan, plan_memory
 from needle_ir.runtime import Executor, Kernel, MissingKernelError, interpret
+from needle_ir.runtime.source import MOST_LINES
 
 Array = np.ndarray[Any, Any]
 F64 = np.dtype(np.float64)
@@ -396,6 +397,67 @@ def test_a_traceback_shows_the_generated_line() -> None:
     (line,) = [line.strip() for line in run.source.splitlines() if line.strip().startswith("tanh")]
     assert f"    {line}\n" in text
     assert 'File "<needle_ir plan ' in text
+
+
+def long_graph() -> Graph:
+    """Outputs, views of inputs and an input that are read hundreds of steps after they are there,
+    and in the same step as what is made later.
+    """
+    x, y = leaf(4, 4, name="x"), leaf(4, 4, name="y")
+    early, view = ops.exp(x), ops.transpose(y)
+    node = early
+    outputs = [early]
+    for i in range(MOST_LINES):
+        node = ops.tanh(node + 1.0) * 0.5
+        if i % 100 == 99:
+            node = ops.matmul(node, view) + early
+            outputs.append(node)
+    return Graph([x, y], [*outputs, node - y, x])
+
+
+def test_a_long_source_is_cut_into_functions() -> None:
+    graph = long_graph()
+    run = executor(graph)
+    arrays = [numbers(4, 4), numbers(4, 4)]
+    expected = interpret(graph, arrays)
+    assert_equal(run(arrays), expected)
+    assert_equal(run(arrays), expected)
+    first, *parts = run.source.split("\n\n\n")
+    assert len(parts) == 4
+    assert [part.partition("(")[0] for part in parts] == [f"def run_{i}" for i in range(4)]
+    assert first.startswith("def run(i0, i1):\n")
+    assert max(len(part.splitlines()) for part in parts) <= MOST_LINES + 10
+
+
+def test_a_traceback_shows_a_line_of_a_source_that_is_cut() -> None:
+    graph = long_graph()
+    last = [node for node in graph.nodes if node.op.name == "tanh"][-1]
+
+    def fail(node: Node, kernel: Kernel) -> Kernel:
+        def failing(*arrays: Array) -> None:
+            raise RuntimeError("not today")
+
+        return failing if node is last else kernel
+
+    run = executor(graph, wrap=fail)
+    with pytest.raises(RuntimeError, match="not today") as caught:
+        run([numbers(4, 4), numbers(4, 4)])
+    entries = traceback.extract_tb(caught.value.__traceback__)
+    (entry,) = [x for x in entries if x.name.startswith("run_")]
+    assert entry.name != "run_0"
+    assert entry.lineno is not None
+    assert entry.line == run.source.splitlines()[entry.lineno - 1].strip()
+    tanhs = [x.strip() for x in run.source.splitlines() if x.strip().startswith("tanh")]
+    assert entry.line == tanhs[-1]
+
+
+def test_an_operand_that_is_refused_far_down_is_told_with_its_node() -> None:
+    x, index = leaf(4), leaf(2, dtype=np.int64)
+    node = x
+    for _ in range(2 * MOST_LINES):
+        node = ops.tanh(node)
+    with pytest.raises(IndexError, match=r"gather"):
+        executor(Graph([x, index], [ops.gather(node, index)]))([numbers(4), np.array([0, 9])])
 
 
 def test_an_executor_that_failed_can_be_called_again() -> None:
