@@ -117,7 +117,7 @@ def _below(p: float) -> Array:
     return np.array(min(round(p * 2**32), 2**32 - 1), np.uint32)
 
 
-def _numpys() -> np.random.Generator:
+def _numpys() -> "np.random.Generator":
     """A generator whose uniform numbers are those of NumPy's global one, out of its stream."""
     return np.random.Generator(np.random.mtrand.get_bit_generator())
 

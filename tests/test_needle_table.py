@@ -110,6 +110,14 @@ def test_every_public_name_is_on_the_page(module):
         for name, value in vars(package).items()
         if inspect.isfunction(value) and value.__module__ == package.__name__ and name[0] != "_"
     ]
-    beside = {"IDXError", "Transform", "read_idx", "write_idx", "check_labels", "manual_seed"}
+    beside = {
+        "IDXError",
+        "Transform",
+        "read_idx",
+        "write_idx",
+        "check_labels",
+        "manual_seed",
+        "bernoulli",
+    }
     listed = {name for _, name, _, _ in ROWS}
     assert {f"needle_ir.{module}.{name}" for name in own if name not in beside} <= listed

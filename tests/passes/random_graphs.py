@@ -477,8 +477,11 @@ BINARY = [
 
 def _draw(random: Random, like: Value) -> Value:
     shape, dtype = like.node.shape, like.node.dtype
-    if _coin(random):
+    kind = random.random()
+    if kind < 0.4:
         return Value(ops.random_normal(shape, 0.0, 0.25, dtype), 2.0, True)
+    if kind < 0.6:
+        return Value(ops.cast(ops.random_bernoulli(shape, 0.5), dtype), 1.0, True)
     return Value(ops.random_uniform(shape, -2.0, 2.0, dtype), 2.0, True)
 
 
@@ -551,7 +554,8 @@ def make_sample(seed: int, moves: int, gradients: bool) -> Sample:
     unused = [value.node for value in pool if random.random() < 0.1]
     if gradients:
         outputs += _requests(random, inputs, pool)
-    effects = [value.node for value in pool if value.node.op.has(Trait.EFFECT)]
+    drawn = [x for value in pool for x in (*value.node.inputs, value.node)]
+    effects = [x for x in dict.fromkeys(drawn) if x.op.has(Trait.EFFECT)]
     graph = Graph([value.node for value in inputs], outputs, effects, unused)
     numbers = np.random.default_rng(seed)
     arrays = [

@@ -10,7 +10,14 @@ import pytest
 from needle_ir import ops
 from needle_ir.ir import Node, TensorType, input_node
 from needle_ir.ops import PRIMITIVES, build
-from needle_ir.runtime import KERNELS, VIEWS, MissingKernelError, evaluate, make_kernel
+from needle_ir.runtime import (
+    KERNELS,
+    VIEWS,
+    MissingKernelError,
+    evaluate,
+    make_kernel,
+    products,
+)
 
 Array = np.ndarray[Any, Any]
 FLOATS = [np.float16, np.float32, np.float64]
@@ -328,6 +335,33 @@ def test_matmul_of_transposed_operands_is_the_product_of_views(
     right = np.swapaxes(b, -1, -2) if transpose_b else b
     result = run("matmul", a, b, transpose_a=transpose_a, transpose_b=transpose_b)
     np.testing.assert_array_equal(result, left @ right, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "core", "is_copied"),
+    [
+        ((100, 50, 100), np.float32, "SkylakeX", True),
+        ((32, 1000, 31), np.float32, "SkylakeX", True),
+        ((31, 9, 9), np.float32, "SkylakeX", False),
+        ((200, 100, 100), np.float32, "SkylakeX", False),
+        ((100, 50, 100), np.float64, "SkylakeX", False),
+        ((100, 50, 100), np.float32, "Haswell", False),
+        ((100, 50, 100), np.float32, "", False),
+    ],
+)
+def test_the_right_operand_of_a_small_product(
+    shape: tuple[int, int, int],
+    dtype: type,
+    core: str,
+    is_copied: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(products, "core_name", lambda: core)
+    rows, inner, columns = shape
+    a, b = (np.random.default_rng(0).random((n, inner)).astype(dtype) for n in (rows, columns))
+    node = node_for("matmul", a, b, transpose_b=True)
+    assert (make_kernel(node) is products._copied_right) == is_copied
+    np.testing.assert_allclose(evaluate(node, [a, b]), a @ b.T, rtol=1e-5)
 
 
 def test_matmul_over_nothing_is_zero() -> None:

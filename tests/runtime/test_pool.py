@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from needle_ir.runtime import blas
 from needle_ir.runtime.pool import Pool
@@ -183,10 +184,16 @@ def test_blas_has_one_thread_while_the_library_has_its_own() -> None:
         blas.set_num_threads(before)
 
 
+def test_the_kernels_are_those_that_threadpoolctl_names() -> None:
+    found = [x["architecture"] for x in threadpool_info() if x["internal_api"] == "openblas"]
+    assert blas.core_name() in (found or [""])
+
+
 def test_another_blas_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Pool()
     monkeypatch.setattr(blas, "_NAMES", ["no_such_library_{}"])
     blas._function.cache_clear()
+    assert blas.core_name.__wrapped__() == ""
     with pytest.raises(RuntimeError, match="NumPy's BLAS is no OpenBLAS"):
         pool.resize(2)
     assert pool.size is None
