@@ -437,7 +437,11 @@ def test_one_epoch_on_mnist(app):
 
 @with_mnist
 def test_ten_epochs_on_mnist(main):
-    """The command line with the course's settings: NumPy is seeded once, with 0."""
+    """The command line with the course's settings: NumPy is seeded once, with 0.
+
+    2.45% are wrong on average, and runs scatter by 0.15 with the seed and with the order in which
+    BLAS sums (docs/needle.md): three times that is no chance any more.
+    """
     output = main("--data-dir", os.environ["MNIST_DIR"], "--epochs", "10").stdout
     accuracy = float(output.splitlines()[-1].removeprefix("test accuracy ").removesuffix("%"))
-    assert 100 - accuracy < 2.5
+    assert 100 - accuracy < 2.9
