@@ -129,7 +129,7 @@ class InPlace:
             return ()
         nodes, owners = self._owned(last)
         if not (
-            all(map(is_, map(found.leaves.__getitem__, last.inputs), nodes))
+            [found.leaves[i] for i in last.inputs] == nodes
             and all(map(is_, map(arrays.__getitem__, last.inputs), last.results))
             and all(
                 outputs[i] is self._replaced[k].new

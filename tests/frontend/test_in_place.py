@@ -112,6 +112,25 @@ def test_parameters_of_two_dtypes_and_some_without_a_gradient() -> None:
         np.testing.assert_array_equal(x, y)
 
 
+def test_a_step_that_replaces_less_than_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same program, and nobody knows who else waits for the gradients."""
+    w = nn.Parameter(np.ones((200, 200), np.float32))
+    opt = optim.SGD([w], lr=0.25)
+    found = []
+    for number in range(8):
+        if number == 4:
+            monkeypatch.setattr(optim, "requests_for", lambda tensors: None)
+        if number == 6:
+            monkeypatch.undo()
+        opt.reset_grad()
+        (w * w).sum().backward()
+        opt.step()
+        found.append(places([w]))
+        np.testing.assert_array_equal(w.numpy(), np.full((200, 200), 0.5 ** (number + 1)))
+    assert found[2] == found[3] != found[4]
+    assert found[6] == found[7]
+
+
 def test_a_copy_of_an_optimizer_trains_on_its_own() -> None:
     training = Training(lambda step: step)
     for _ in range(4):
