@@ -162,12 +162,12 @@ class InPlace:
         """
         replaced = [self._replaced[i] for i in last.which if i < len(self._replaced)]
         nodes = [x.old for x in replaced]
-        # Besides its owners `replaced` holds it, the leaves that were found, and a list.
-        owners = [_IN_A_LIST + 2 + x.owners for x in replaced]
+        owners = [x.owners for x in replaced]
         for x in replaced:
             nodes += x.parts
-            owners += [_IN_A_LIST + 1 + x.part_owners] * len(x.parts)
-        return nodes, owners
+            owners += [x.part_owners] * len(x.parts)
+        # Besides its owners `replaced` holds each, the leaves that were found, and a list.
+        return nodes, [_IN_A_LIST + 2 + n for n in owners]
 
     def _restore(self) -> None:
         """Give the leaves that are claimed their arrays back."""
@@ -184,6 +184,8 @@ class InPlace:
         leases: "Leases",
     ) -> _Run | None:
         """This run, if the next one may be computed where its results lie."""
+        if not leases:
+            return None
         plan = found.program.plan
         inputs, places = _positions(found.leaves), _positions(outputs)
         donated = {pair for donation in plan.donations for pair in donation.replaced}

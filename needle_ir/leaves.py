@@ -65,11 +65,6 @@ class Leaves:
         self._counts: list[list[int]] | None = None
         self._claimed: list[Array] | None = None
 
-    @property
-    def given(self) -> list[Node]:
-        """The nodes that the tensors got last."""
-        return self._given
-
     def claim(self, arrays: Sequence[Array]) -> "Leases":
         """What the arrays of the leaves lie in, None in its place where somebody else holds one of
         those in there; nothing at all where somebody holds a leaf.

@@ -47,11 +47,10 @@ class _Group:
         self._which: list[int] = []  # the parameters that are views of parts of `_packed`
         self._packed: Tensor | None = None
         self._leaves: Leaves | None = None
-        self._read: list[Node] = []  # what a step reads the parameters by
 
     def __getstate__(self) -> dict[str, Any]:
         # The parameters of a copy are on their own.
-        return {**vars(self), "_which": [], "_packed": None, "_leaves": None, "_read": []}
+        return {**vars(self), "_which": [], "_packed": None, "_leaves": None}
 
     def rename(self, prefix: str) -> None:
         """Name the moments, for the graphs that show them."""
@@ -70,14 +69,11 @@ class _Group:
             return result
         packed, leaves = self._packed, self._leaves
         if packed is None or which != self._which or leaves is None or not leaves.are_in_use():
-            self._read = [p.node for p in params]
             packed = Tensor._from_array(np.concatenate([p.cached_data for p in params], axis=None))
             packed.rename("parameters")
             leaves = Leaves(params, (), [p.node.type for p in params])
             self._which = which
             self._hand_out(packed, leaves)
-        else:
-            self._read = leaves.given
         return packed.node
 
     def assign_parameters(self, which: list[int], new: Node) -> Tensor | None:
@@ -98,7 +94,6 @@ class _Group:
         """Let the parameters be what is `packed`, which is computed."""
         assert self._leaves is not None
         assert self._packed is not None
-        self._read = []
         if packed.node.value is not self._packed.node.value:  # else it was computed in their place
             self._hand_out(packed, self._leaves)
 
@@ -116,13 +111,17 @@ class _Group:
             leaves.assign(parts)
         self._packed, self._leaves = packed, leaves
 
-    def replaced(self, which: list[int], old: Node, packed: Tensor) -> list[Replaced]:
-        """What a recorded step puts in the place of the parameters, by which `old` is packed."""
+    def replaced(
+        self, which: list[int], read: list[Node], old: Node, packed: Tensor
+    ) -> list[Replaced]:
+        """What a step puts in the place of the parameters that it reads by these nodes, and all of
+        them by `old`.
+        """
         requests = requests_for([self.params[i] for i in which])
         if requests is None:
             return []
-        # Besides requests, a parameter and the list in `_leaves` hold its leaf.
-        return [Replaced(old, packed.node, 1, self._leaves, self._read, 2 + requests)]
+        # Besides requests, a parameter and `_leaves` hold its leaf.
+        return [Replaced(old, packed.node, 1, self._leaves, read, 2 + requests)]
 
     def moment(self, name: str, i: int) -> Node:
         """The moment of one parameter, in its shape."""
@@ -200,6 +199,7 @@ class Optimizer:
             which = group.with_gradient()
             if not which:
                 continue
+            read = [group.params[i].node for i in which]
             parameter = group.parameters(which)
             gradient = packed_gradients([group.params[i] for i in which])
             decay = guarded(self, "weight_decay")
@@ -210,7 +210,7 @@ class Optimizer:
             packed = group.assign_parameters(which, new)
             if packed is not None:
                 computed.append((group, packed))
-                replaced += group.replaced(which, parameter, packed)
+                replaced += group.replaced(which, read, parameter, packed)
             for name, moment in new_moments.items():
                 assigned = group.assign_moments(name, which, moment)
                 if moments[name].op is INPUT:

@@ -210,7 +210,7 @@ def sync(free_history: bool = True, in_place: "InPlace | None" = None) -> None:
         if found is None:
             _run(canonicalize(outputs, behind=behind), held, free_history, in_place)
         else:
-            _compute(found, outputs, held, in_place)
+            _compute(found, leaf_arrays(found.leaves), outputs, held, in_place)
             _settle(held, free_history)
     if free_history:
         for tensor in [*state.computed.values()]:
@@ -229,10 +229,10 @@ def _run(
 ) -> None:
     parts = lossy_parts(pending.outputs)
     pending.outputs += [x for x in operands_to_keep(parts) if x not in pending.outputs]
-    leaf_arrays(pending.leaves)  # raises before something is compiled
+    arrays = leaf_arrays(pending.leaves)
     replaced = () if in_place is None else in_place.pairs(pending.leaves, pending.outputs)
     found = plans.find(pending, not parts and pending.is_plain, replaced)
-    _compute(found, pending.outputs, tensors, in_place)
+    _compute(found, arrays, pending.outputs, tensors, in_place)
     for node, part in parts.items():
         keep(node, part)
     _settle(tensors, free_history)
@@ -240,11 +240,11 @@ def _run(
 
 def _compute(
     found: Found,
+    arrays: Sequence[Array],
     outputs: Sequence[Node],
     tensors: Sequence[Tensor],
-    in_place: "InPlace | None" = None,
+    in_place: "InPlace | None",
 ) -> None:
-    arrays = leaf_arrays(found.leaves)
     run = found.program if in_place is None else partial(in_place.run, found, outputs)
     try:
         results = run(arrays)

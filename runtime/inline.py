@@ -75,16 +75,12 @@ def _function(text: str, operands: int, bound: tuple[str, ...]) -> Callable[...,
             "    return kernel\n",
         ]
     )
-    return define(source, "<needle_ir kernel>", "bind")
-
-
-def define(source: str, filename: str, name: str) -> Callable[..., Any]:
-    """The function `name` that `source` defines. A traceback through it shows its line."""
+    filename = "<needle_ir kernel>"
     keep_lines(source, filename)
     namespace: dict[str, Any] = {"as_bits": as_bits}
     exec(compile(source, filename, "exec"), namespace)
-    function: Callable[..., Any] = namespace[name]
-    return function
+    bind: Callable[..., Kernel] = namespace["bind"]
+    return bind
 
 
 def keep_lines(source: str, filename: str) -> None:
