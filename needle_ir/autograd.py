@@ -22,7 +22,7 @@ from needle_ir.ir import (
 )
 from needle_ir.ops.markers import STOP_GRADIENT
 from needle_ir.pytree import Tree, flatten, unflatten
-from needle_ir.recording import enable_grad, state, variables
+from needle_ir.recording import enable_grad, thread, variables
 from needle_ir.tensor import Tensor
 
 
@@ -48,7 +48,7 @@ def backward(tensor: Tensor, out_grad: Any = None) -> None:
     leaves = _leaves_below(y)
     with scope(phase="backward"):
         origin = capture_origin()
-    if state.trace is None and not ct and _share_a_request(leaves):
+    if thread.state.trace is None and not ct and _share_a_request(leaves):
         request = Request(y, [(leaf, node) for leaf, (node,) in leaves], origin)
         for leaf, _ in leaves:
             leaf._grad = request
@@ -57,7 +57,7 @@ def backward(tensor: Tensor, out_grad: Any = None) -> None:
         for leaf, nodes in leaves:
             # Several nodes where `.data` was assigned between two uses: each use counts.
             gradient = reduce(ops.add, [ops.grad(y, node, *ct) for node in nodes])
-            leaf.grad = Tensor._from_node(gradient, state.grad_enabled)
+            leaf.grad = Tensor._from_node(gradient, thread.state.grad_enabled)
 
 
 def _share_a_request(leaves: list[tuple[Tensor, list[Node]]]) -> bool:

@@ -9,17 +9,21 @@ everything pending is computed is recorded then.
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, repeat
+from operator import attrgetter, is_
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
 
 from needle_ir import ops
 from needle_ir.ir import NO_ATTRS, DType, Node, Origin, TensorType, inherit_origin
 from needle_ir.ops.markers import GRAD
-from needle_ir.recording import state
+from needle_ir.recording import thread
 
 if TYPE_CHECKING:
     from needle_ir.tensor import Tensor
+
+
+_grad, _type = attrgetter("_grad"), attrgetter("type")
 
 
 class _Packed(NamedTuple):
@@ -35,25 +39,27 @@ class Request:
     It is the `_grad` of each of them until their gradient is asked for.
     """
 
-    __slots__ = ("__weakref__", "_leaves", "_origin", "_packed", "_requires_grad", "_rest", "_y")
+    __slots__ = ("__weakref__", "_leaves", "_origin", "_packed", "_requires_grad", "_y")
 
     def __init__(self, y: Node, leaves: "Iterable[tuple[Tensor, Node]]", origin: Origin | None):
         self._y = y
         # By the id of the leaf. What asks for a gradient by it has the leaf in its hands.
         self._leaves = {id(leaf): (ref(leaf), node) for leaf, node in leaves}
-        self._rest = dict.fromkeys(self._leaves)  # the ids of what is not packed yet
         self._origin = origin
-        self._requires_grad = state.grad_enabled
+        self._requires_grad = thread.state.grad_enabled
         self._packed: list[_Packed] = []
-        state.requests[id(self)] = self
+        thread.state.requests[id(self)] = self
 
     def of(self, leaf: "Tensor") -> "Tensor":
         """The gradient of one leaf."""
-        outer, state.trace = state.trace, None  # a trace that reads it did not make it
+        outer, thread.state.trace = (
+            thread.state.trace,
+            None,
+        )  # a trace that reads it did not make it
         try:
             return self._of(leaf)
         finally:
-            state.trace = outer
+            thread.state.trace = outer
 
     def _of(self, leaf: "Tensor") -> "Tensor":
         from needle_ir.tensor import Tensor
@@ -81,34 +87,34 @@ class Request:
         for whole, parts in self._packed:
             if ids == [*parts]:
                 return whole.node
-        return self._pack(leaves) if all(i in self._rest for i in ids) else None
+            if not parts.keys().isdisjoint(ids):
+                return None
+        return self._pack(ids)
 
     def record_rest(self) -> None:
         """Record what a leaf still waits for."""
-        rest: dict[DType, list[Tensor]] = {}
-        for i in self._rest:
-            reference, node = self._leaves[i]
-            leaf = reference()
-            if leaf is not None and leaf._grad is self:
-                rest.setdefault(node.type.dtype, []).append(leaf)
-        for leaves in rest.values():
-            self._pack(leaves)
+        packed = set[int]().union(*[x.parts for x in self._packed])
+        rest: dict[DType, list[int]] = {}
+        for i, (reference, node) in self._leaves.items():
+            if i not in packed:
+                leaf = reference()
+                if leaf is not None and leaf._grad is self:
+                    rest.setdefault(node.type.dtype, []).append(i)
+        for ids in rest.values():
+            self._pack(ids)
 
     def free(self) -> None:
         """Let go of the history, after all that leaves wait for was recorded and computed."""
         self._leaves = {}
         del self._y
 
-    def _pack(self, leaves: "Sequence[Tensor]") -> Node:
+    def _pack(self, ids: list[int]) -> Node:
         from needle_ir.tensor import Tensor
 
-        nodes = [self._leaves[id(leaf)][1] for leaf in leaves]
+        nodes = [self._leaves[i][1] for i in ids]
         with inherit_origin(self._origin):
             node: Node = ops.gradients(self._y, *nodes)
-        places = _places(*[x.type for x in nodes])
-        parts = dict(zip(map(id, leaves), places, strict=True))
-        for i in parts:
-            self._rest.pop(i, None)  # another thread that trains the same model may have been first
+        parts = dict(zip(ids, _places(*map(_type, nodes)), strict=True))
         self._packed.append(_Packed(Tensor._from_node(node, self._requires_grad), parts))
         return node
 
@@ -125,7 +131,7 @@ def requests_for(tensors: "Sequence[Tensor]") -> int | None:
     those of some.
     """
     count = 0
-    for request in state.requests.values():
+    for request in thread.state.requests.values():
         held = [*map(request._leaves.__contains__, map(id, tensors))]
         if all(held):
             count += 1
@@ -137,7 +143,7 @@ def requests_for(tensors: "Sequence[Tensor]") -> int | None:
 def packed_gradients(tensors: "Sequence[Tensor]") -> Node:
     """The gradients of `tensors`, which all have one and are of one dtype, as one packed node."""
     request = tensors[0]._grad
-    if isinstance(request, Request) and all(x._grad is request for x in tensors):
+    if isinstance(request, Request) and all(map(is_, map(_grad, tensors), repeat(request))):
         node = request.packed(tensors)
         if node is not None:
             return node

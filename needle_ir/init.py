@@ -21,7 +21,7 @@ from needle_ir.arguments import (
 )
 from needle_ir.device import Device, check_device
 from needle_ir.ir import Array, as_dtype, is_floating
-from needle_ir.recording import state
+from needle_ir.recording import thread
 from needle_ir.runtime import draws
 from needle_ir.tensor import Tensor
 
@@ -54,7 +54,7 @@ def rand(
     shape = lengths("rand", shape)
     real_number("low", low)
     real_number("high", high)
-    if state.trace is not None:
+    if thread.state.trace is not None:
         return _drawn(ops.random_uniform(shape, low, high, dtype), requires_grad)
     drawn = _empty(shape, dtype)
     draws.uniform(drawn, low, high)
@@ -77,7 +77,7 @@ def randn(
     shape = lengths("randn", shape)
     real_number("mean", mean)
     non_negative("std", std)
-    if state.trace is not None:
+    if thread.state.trace is not None:
         return _drawn(ops.random_normal(shape, mean, std, dtype), requires_grad)
     drawn = _empty(shape, dtype)
     draws.normal(drawn, mean, std)
@@ -101,14 +101,14 @@ def randb(
     drawn = bernoulli(shape, float(p))
     if as_dtype(dtype) == np.bool_:
         return drawn
-    if state.trace is not None:
+    if thread.state.trace is not None:
         return _with_grad(drawn.astype(dtype), requires_grad)
     return _made(drawn.cached_data, dtype, requires_grad)
 
 
 def bernoulli(shape: tuple[int, ...], p: float) -> Tensor:
     """`randb` for arguments that were checked, such as those of a mask of dropout."""
-    if state.trace is not None:
+    if thread.state.trace is not None:
         return _drawn(ops.random_bernoulli(shape, p), False)
     drawn = np.empty(shape, np.bool_)
     draws.bernoulli(drawn, p)
@@ -237,8 +237,8 @@ def _made(array: Array, dtype: Any, requires_grad: bool) -> Tensor:
 
 
 def _drawn(node: Any, requires_grad: bool) -> Tensor:
-    assert state.trace is not None
-    state.trace.effects.append(node)
+    assert thread.state.trace is not None
+    thread.state.trace.effects.append(node)
     return _with_grad(Tensor._from_node(node, False, is_leaf=True), requires_grad)
 
 

@@ -13,7 +13,7 @@ from needle_ir.compiler import Pipeline, Program, collector_paused, compile_grap
 from needle_ir.ir import INPUT, Array, Graph, Instrument, Plan, Representable, capture_origin
 from needle_ir.pytree import flatten
 from needle_ir.recompiles import Dropped, dropped_words, log, warn_of_number
-from needle_ir.recording import state
+from needle_ir.recording import thread
 from needle_ir.signature import Mismatch, Signature, mismatch, signature
 from needle_ir.tensor import Tensor
 from needle_ir.tracing import (
@@ -203,7 +203,9 @@ class JitFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns, computed by its program."""
         leaves, tree = flatten((args, kwargs))
-        if state.trace is not None or (state.grad_enabled and any(map(_has_history, leaves))):
+        if thread.state.trace is not None or (
+            thread.state.grad_enabled and any(map(_has_history, leaves))
+        ):
             return self._fn(*args, **kwargs)
         called = signature(leaves, tree)
         kept = self._kept.get(called, [])

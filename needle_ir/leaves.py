@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from needle_ir.ir import Array, Node, TensorType, input_node, refill
-from needle_ir.recording import state, updates, variables
+from needle_ir.recording import thread, updates, variables
 from needle_ir.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Leaves:
         If there is something, the leaves have no values until `assign` or `restore`. `arrays` are
         what the program is about to read. Who calls this holds them in this one list.
         """
-        if not self._leases or state.trace is not None or not self.are_in_use():
+        if not self._leases or thread.state.trace is not None or not self.are_in_use():
             return ()
         nodes = self._given
         self._claimed = [*map(_value, nodes)]

@@ -25,7 +25,7 @@ from needle_ir.ir import (
 from needle_ir.leaves import Leaves
 from needle_ir.ops.markers import cut
 from needle_ir.realize import sync
-from needle_ir.recording import guarded, host_scalar, no_grad, state
+from needle_ir.recording import guarded, host_scalar, no_grad, thread
 from needle_ir.tensor import Tensor
 
 _MOMENT_DTYPE = np.dtype(np.float32)
@@ -59,12 +59,14 @@ class _Group:
 
     def with_gradient(self) -> list[int]:
         """Which parameters have one, by their position."""
-        return [i for i, p in enumerate(self.params) if p._has_grad()]
+        if thread.state.trace is None:  # a request for a gradient need not be recorded to know
+            return [i for i, p in enumerate(self.params) if p._grad is not None]
+        return [i for i, p in enumerate(self.params) if p.grad is not None]
 
     def parameters(self, which: list[int]) -> Node:
         """Some parameters, packed."""
         params = [self.params[i] for i in which]
-        if state.trace is not None:
+        if thread.state.trace is not None:
             result: Node = ops.pack(*[p._read() for p in params])
             return result
         packed, leaves = self._packed, self._leaves
@@ -81,7 +83,7 @@ class _Group:
         out when it is computed.
         """
         params = [self.params[i] for i in which]
-        if state.trace is not None:
+        if thread.state.trace is not None:
             parts = ops.unpack_all(cut(new), [p.shape for p in params])
             for p, part in zip(params, parts, strict=True):
                 p._assign(part, cut_off=True)
@@ -232,7 +234,7 @@ class Optimizer:
 
     def reset_grad(self) -> None:
         """Set the gradient of every parameter to None."""
-        if state.trace is None:
+        if thread.state.trace is None:
             for parameter in self.params:
                 parameter._grad = None
             return

@@ -20,7 +20,7 @@ from needle_ir.ir import (
 from needle_ir.ops.markers import GRAD, KNOWN, STOP_GRADIENT, known
 from needle_ir.plan_cache import Found, plans
 from needle_ir.provenance import keep, lossy_parts, operands_to_keep, what_is_kept
-from needle_ir.recording import Trace, state, updates
+from needle_ir.recording import Trace, thread, updates
 from needle_ir.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -179,10 +179,10 @@ def force(tensor: Tensor) -> None:
         leaf_arrays([tensor.node])  # another thread updates it: this waits for it
         return
     pending = canonicalize([tensor.node], behind=what_is_kept())
-    if state.trace is not None and _is_traced(pending, state.trace):
+    if thread.state.trace is not None and _is_traced(pending, thread.state.trace):
         refuse_to_read()
-    waiting = state.held()
-    state.pending = [ref(x) for x in waiting]
+    waiting = thread.state.held()
+    thread.state.pending = [ref(x) for x in waiting]
     held = [x for x in waiting if x.node in pending.index and x is not tensor]
     pending.outputs += [x.node for x in held if x.node is not tensor.node]
     _run(pending, [tensor, *held], free_history=False)
@@ -195,14 +195,14 @@ def sync(free_history: bool = True, in_place: "InPlace | None" = None) -> None:
     leaf from now on. With `in_place`, that runs the plan. Nothing happens while a function is
     traced: the trace records the step, it does not run it.
     """
-    if state.trace is not None:
+    if thread.state.trace is not None:
         return
-    requests = [*state.requests.values()]
+    requests = [*thread.state.requests.values()]
     for request in requests:
         request.record_rest()
-    held = state.held()
-    state.pending.clear()
-    state.recorded = 0
+    held = thread.state.held()
+    thread.state.pending.clear()
+    thread.state.recorded = 0
     if held:
         outputs = [x.node for x in held]
         behind = what_is_kept()
@@ -213,12 +213,12 @@ def sync(free_history: bool = True, in_place: "InPlace | None" = None) -> None:
             _compute(found, leaf_arrays(found.leaves), outputs, held, in_place)
             _settle(held, free_history)
     if free_history:
-        for tensor in [*state.computed.values()]:
+        for tensor in [*thread.state.computed.values()]:
             tensor._free_history()
-        state.computed.clear()
+        thread.state.computed.clear()
         for request in requests:
             request.free()
-        state.requests.clear()
+        thread.state.requests.clear()
 
 
 def _run(
@@ -251,7 +251,7 @@ def _compute(
     except BaseException:
         # Who asks for one of these gets the error again; who asks for another tensor does not.
         failed = {id(tensor) for tensor in tensors}
-        state.pending = [x for x in state.pending if id(x()) not in failed]
+        thread.state.pending = [x for x in thread.state.pending if id(x()) not in failed]
         raise
     for node, array in zip(outputs, results, strict=True):
         node.realize(array)

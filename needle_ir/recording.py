@@ -16,8 +16,12 @@ from needle_ir.ir import INPUT, Array, DType, Node, TensorType, input_node
 
 if TYPE_CHECKING:
     from needle_ir.gradients import Request
+    from needle_ir.nn.module import Module
     from needle_ir.tensor import Tensor
 
+
+# A graph that grows past this many nodes with nothing forcing it is run by itself.
+MAX_PENDING_NODES = 10_000
 
 # The node of a tensor, whether it is a leaf, whether its history was freed.
 Leaf = tuple[Node, bool, bool]
@@ -70,10 +74,23 @@ class Trace:
             tensor._grad = grad
 
 
-class _State(threading.local):
+class State:
+    """What one thread has recorded, and how it records."""
+
+    __slots__ = (
+        "computed",
+        "grad_enabled",
+        "outermost",
+        "pending",
+        "recorded",
+        "requests",
+        "trace",
+    )
+
     def __init__(self) -> None:
         self.grad_enabled = True
         self.trace: Trace | None = None
+        self.outermost: Module | None = None  # of the modules that are being called
         # Tensors that were recorded since the last sync. Some may be gone or computed by now.
         self.pending: list[ref[Tensor]] = []
         # Tensors that were computed and still have a history, until the next optimizer step.
@@ -81,6 +98,15 @@ class _State(threading.local):
         # What `backward()` asked for, until the next optimizer step.
         self.requests: WeakValueDictionary[int, Request] = WeakValueDictionary()
         self.recorded = 0  # nodes since the last sync
+
+    def register(self, tensor: "Tensor") -> None:
+        """Note that `tensor` was recorded."""
+        self.pending.append(ref(tensor))
+        self.recorded += 1
+        if self.recorded > MAX_PENDING_NODES:
+            from needle_ir.realize import sync
+
+            sync(free_history=False)
 
     def held(self) -> "list[Tensor]":
         """The pending tensors that are still there and not computed yet, in recorded order."""
@@ -91,6 +117,12 @@ class _State(threading.local):
             if tensor is not None and tensor.node.value is None:
                 found[id(tensor)] = tensor
         return [*found.values()]
+
+
+class _Thread(threading.local):
+    # One attribute: an attribute of a thread's own takes several times as long as one of an object.
+    def __init__(self) -> None:
+        self.state = State()
 
 
 class _Updates:
@@ -134,7 +166,7 @@ class _Updates:
 
 
 updates = _Updates()
-state = _State()
+thread = _Thread()
 # The tensor whose leaf a node is or was, where it wants a gradient.
 variables: "WeakKeyDictionary[Node, ref[Tensor]]" = WeakKeyDictionary()
 
@@ -142,34 +174,34 @@ variables: "WeakKeyDictionary[Node, ref[Tensor]]" = WeakKeyDictionary()
 @contextmanager
 def no_grad() -> Iterator[None]:
     """Record without gradients: what is made inside is a constant to every derivative."""
-    outer = state.grad_enabled
-    state.grad_enabled = False
+    outer = thread.state.grad_enabled
+    thread.state.grad_enabled = False
     try:
         yield
     finally:
-        state.grad_enabled = outer
+        thread.state.grad_enabled = outer
 
 
 @contextmanager
 def enable_grad() -> Iterator[None]:
     """Record with gradients again inside of `no_grad`."""
-    outer = state.grad_enabled
-    state.grad_enabled = True
+    outer = thread.state.grad_enabled
+    thread.state.grad_enabled = True
     try:
         yield
     finally:
-        state.grad_enabled = outer
+        thread.state.grad_enabled = outer
 
 
 @contextmanager
 def tracing() -> Iterator[Trace]:
     """Record into a new trace. What the traced code assigned is put back at the end."""
-    outer = state.trace
-    state.trace = trace = Trace()
+    outer = thread.state.trace
+    thread.state.trace = trace = Trace()
     try:
         yield trace
     finally:
-        state.trace = outer
+        thread.state.trace = outer
         trace.undo_writes()
 
 
@@ -183,14 +215,14 @@ def host_scalar(read: Callable[[], float], dtype: DType, name: str) -> Node:
         return np.asarray(read(), dtype)
 
     node = input_node(TensorType((), dtype), name, value=array())
-    if state.trace is not None:
-        state.trace.host_values[node] = array
+    if thread.state.trace is not None:
+        thread.state.trace.host_values[node] = array
     return node
 
 
 def guarded(owner: object, name: str) -> Any:
     """The attribute `name` of `owner`. A trace that reads it holds only while it stays the same."""
     value = getattr(owner, name)
-    if state.trace is not None:
-        state.trace.guards[id(owner), name] = (owner, name, value)
+    if thread.state.trace is not None:
+        thread.state.trace.guards[id(owner), name] = (owner, name, value)
     return value

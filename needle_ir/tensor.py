@@ -28,10 +28,7 @@ from needle_ir.ir import (
 from needle_ir.ops.build import DEFAULT_DTYPE, build
 from needle_ir.ops.markers import cut
 from needle_ir.provenance import share
-from needle_ir.recording import state, updates, variables
-
-# A graph that grows past this many nodes with nothing forcing it is run by itself.
-MAX_PENDING_NODES = 10_000
+from needle_ir.recording import thread, updates, variables
 
 
 class Tensor(Operators):
@@ -71,8 +68,8 @@ class Tensor(Operators):
         data = own_array(array, dtype)
         self._requires_grad = requires_grad and is_floating(data.dtype)
         self._set_leaf(input_node(TensorType(data.shape, data.dtype), value=data))
-        if state.trace is not None:
-            state.trace.made.add(id(self))
+        if thread.state.trace is not None:
+            thread.state.trace.made.add(id(self))
 
     @classmethod
     def _from_node(cls, node: Node, requires_grad: bool, is_leaf: bool = False) -> "Tensor":
@@ -84,12 +81,15 @@ class Tensor(Operators):
         tensor.is_leaf = is_leaf
         tensor._requires_grad = requires_grad
         tensor.node = node
-        if state.trace is not None:
-            state.trace.made.add(id(tensor))
+        now = thread.state
+        trace = now.trace
+        if trace is None:
             if node.value is None:
-                state.trace.recorded.append(node)
-        elif node.value is None:
-            tensor._register()
+                now.register(tensor)
+        else:
+            trace.made.add(id(tensor))
+            if node.value is None:
+                trace.recorded.append(node)
         return tensor
 
     @classmethod
@@ -104,20 +104,12 @@ class Tensor(Operators):
     def _assign_array(self, array: Array) -> None:
         """Let this tensor be a new leaf with an array of its type that nobody else holds."""
         node = input_node(self.node.type, self.name, value=array)
-        if state.trace is not None:
+        if thread.state.trace is not None:
             self._assign(node)
             return
         self.is_leaf = True
         self._history_freed = False
         self._set_leaf(node)
-
-    def _register(self) -> None:
-        state.pending.append(ref(self))
-        state.recorded += 1
-        if state.recorded > MAX_PENDING_NODES:
-            from needle_ir.realize import sync
-
-            sync(free_history=False)
 
     def _set_leaf(self, node: Node) -> None:
         # The leaf from before stays a variable for as long as a graph reads it.
@@ -134,7 +126,7 @@ class Tensor(Operators):
         elif free_history:
             self._free_history()
         else:
-            state.computed[id(self)] = self
+            thread.state.computed[id(self)] = self
 
     def _free_history(self) -> None:
         node = self.node
@@ -144,9 +136,10 @@ class Tensor(Operators):
 
     def __apply_op__(self, op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> "Tensor":
         """Record `op` over tensors, arrays and Python scalars."""
+        now = thread.state
         needs_grad = False
-        grad_enabled = state.grad_enabled
-        traced = state.trace is not None
+        grad_enabled = now.grad_enabled
+        traced = now.trace is not None
         inputs: list[Any] = []
         for operand in operands:
             if isinstance(operand, Tensor):
@@ -170,7 +163,7 @@ class Tensor(Operators):
     def _read(self) -> Node:
         """The node, for use as an operand. A trace learns that it depends on this tensor."""
         node = self.node
-        trace = state.trace
+        trace = thread.state.trace
         if trace is not None and id(self) not in trace.made:
             if node.op is INPUT and node.value is None:
                 updates.wait(node)
@@ -183,7 +176,7 @@ class Tensor(Operators):
 
         With `cut_off`, the node is read from a `stop_gradient` and by nobody else.
         """
-        trace = state.trace
+        trace = thread.state.trace
         if trace is not None and id(self) not in trace.made:
             before = (self.node, self.is_leaf, self._history_freed)
             trace.data_writes.setdefault(id(self), (self, before))
@@ -195,7 +188,7 @@ class Tensor(Operators):
             return
         self._set_leaf(node if cut_off else cut(node))
         if trace is None:
-            self._register()
+            thread.state.register(self)
 
     def rename(self, name: str) -> None:
         """Give the tensor the name that graphs show for it as an input."""
@@ -277,7 +270,7 @@ class Tensor(Operators):
         grad = self._grad
         if isinstance(grad, Request):
             grad = self._grad = grad.of(self)
-        trace = state.trace
+        trace = thread.state.trace
         if trace is not None and id(self) not in trace.made and id(self) not in trace.grad_writes:
             trace.grad_reads.setdefault(id(self), (self, grad))
         return grad
@@ -288,20 +281,16 @@ class Tensor(Operators):
             raise DTypeError(f"a gradient is a Tensor or None, not {type(value).__name__}")
         if value is not None and value.shape != self.shape:
             raise ShapeError(f"a gradient of shape {value.shape} for a tensor of {self.shape}")
-        trace = state.trace
+        trace = thread.state.trace
         if trace is not None and id(self) not in trace.made:
             trace.grad_writes.setdefault(id(self), (self, self._grad))
         self._grad = value
-
-    def _has_grad(self) -> bool:
-        """Whether there is a gradient. In no trace, it need not be recorded to know this."""
-        return (self._grad if state.trace is None else self.grad) is not None
 
     def detach(self) -> "Tensor":
         """The same values as a constant to every derivative."""
         node = self.node
         value = node.value
-        if value is not None and state.trace is None:
+        if value is not None and thread.state.trace is None:
             tensor = Tensor._from_array(value)
             share(node, tensor.node)
             return tensor
@@ -321,7 +310,7 @@ class Tensor(Operators):
 
         Raises TracedValueError in a traced function where the value depends on what it is given.
         """
-        if state.trace is not None and id(self) not in state.trace.made:
+        if thread.state.trace is not None and id(self) not in thread.state.trace.made:
             from needle_ir.realize import refuse_to_read
 
             refuse_to_read()

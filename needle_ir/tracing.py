@@ -15,7 +15,7 @@ from needle_ir.ir import Array, Graph, Node, TensorType, as_dtype, input_node, t
 from needle_ir.leaves import Leaves
 from needle_ir.pytree import LEAF, Tree, flatten, unflatten
 from needle_ir.realize import canonicalize, leaf_arrays, sync
-from needle_ir.recording import Trace, state, tracing
+from needle_ir.recording import Trace, thread, tracing
 from needle_ir.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class Recording:
         return unflatten(self.result_tree, leaves)
 
     def _assign(self, arrays: Sequence[Array], arguments: Sequence[Any], leases: "Leases") -> None:
-        traced = state.trace is not None
+        traced = thread.state.trace is not None
         for i in range(len(arrays)) if traced else self._of_arguments:
             target = self._targets[i]
             tensor = arguments[target] if isinstance(target, int) else target

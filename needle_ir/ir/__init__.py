@@ -26,7 +26,15 @@ from needle_ir.ir.node import (
     refill,
 )
 from needle_ir.ir.operators import Operators
-from needle_ir.ir.origin import Origin, capture_origin, inherit_origin, scope
+from needle_ir.ir.origin import (
+    Origin,
+    capture_origin,
+    enter_call,
+    inherit_origin,
+    is_of_package,
+    leave_call,
+    scope,
+)
 from needle_ir.ir.passes import Instrument, Pass, RewriteInstrument
 from needle_ir.ir.plan import ALIGNMENT, Donation, HandedBack, Place, Plan, Slot, Step, aligned
 from needle_ir.ir.printer import print_attr, print_graph, statement, value_names
@@ -90,10 +98,13 @@ __all__ = [
     "as_dtype",
     "capture_origin",
     "constant_node",
+    "enter_call",
     "graph_cost",
     "inherit_origin",
     "input_node",
     "is_floating",
+    "is_of_package",
+    "leave_call",
     "node_costs",
     "node_key",
     "parse",

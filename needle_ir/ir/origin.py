@@ -68,9 +68,10 @@ def _written_code(filename: str, line: int, function: str) -> WrittenCode:
     return WrittenCode(filename, line, function)
 
 
-# The code of this package that was met, by id: hashing code reads all of its instructions. The
-# objects are kept, so that no other one gets their id.
-_own_code: dict[int, CodeType] = {}
+# Whether code that was met is of this package, by id: hashing code reads all of its instructions.
+# The objects are kept, so that no other one gets their id.
+_met: dict[int, tuple[bool, CodeType]] = {}
+_MET_CAPACITY = 4096
 
 
 @lru_cache(maxsize=256)
@@ -85,12 +86,15 @@ def _line_of(code: CodeType, instruction: int) -> int:
 
 
 class _Scope(NamedTuple):
-    """Where recording stands: the module path, the phase, or the origin to inherit."""
+    """Where recording stands: the module path, the phase, and the origin if it is known.
+
+    It is known where it is inherited, None included, and within a call of a layer of this package.
+    """
 
     module: str = ""
     phase: str = "forward"
     inherits: bool = False
-    inherited: Origin | None = None
+    origin: Origin | None = None
 
 
 class _Ambient(threading.local):
@@ -109,19 +113,59 @@ def capture_origin() -> Origin | None:
     Inside `inherit_origin` it is the inherited one, otherwise the first frame outside of this
     package. None where there is no such frame.
     """
-    module, phase, inherits, inherited = _ambient.scope
-    if inherits:
-        return inherited
-    frame: FrameType | None = sys._getframe(1)
+    module, phase, inherits, origin = _ambient.scope
+    if inherits or origin is not None:
+        return origin
+    return _origin_of(sys._getframe(1), module, phase)
+
+
+def is_of_package(module: str) -> bool:
+    """Whether a module by this name is one of this package."""
+    return module.startswith(_PACKAGE)
+
+
+def _origin_of(frame: FrameType | None, module: str, phase: str) -> Origin | None:
+    """The innermost frame outside of this package, from `frame` on."""
     while frame is not None:
         code = frame.f_code
-        if id(code) not in _own_code:
-            if not frame.f_globals.get("__name__", "").startswith(_PACKAGE):
-                # As Origin(...) does it, which takes twice as long.
-                return _new_tuple(Origin, (code, frame.f_lasti, module, phase))
-            _own_code[id(code)] = code
+        is_own, _ = _met.get(id(code)) or _meet(frame)
+        if not is_own:
+            # As Origin(...) does it, which takes twice as long.
+            return _new_tuple(Origin, (code, frame.f_lasti, module, phase))
         frame = frame.f_back
     return None
+
+
+def _meet(frame: FrameType) -> tuple[bool, CodeType]:
+    """Note whether the code of a frame is of this package."""
+    if len(_met) >= _MET_CAPACITY:  # as where a program makes code without end
+        _met.clear()
+    code = frame.f_code
+    found = _met[id(code)] = is_of_package(frame.f_globals.get("__name__", "")), code
+    return found
+
+
+def enter_call(module: str, of_package: bool) -> "_Scope":
+    """Record under a module path from now on, within the call of a module. Returns the scope to
+    `leave_call` for.
+
+    What a layer of this package records has the origin of the call: it is looked for once.
+    """
+    outer = _, phase, inherits, origin = _ambient.scope
+    if not inherits:
+        if not of_package:
+            origin = None
+        elif origin is None:
+            origin = _origin_of(sys._getframe(2), module, phase)
+        else:
+            origin = _new_tuple(Origin, (origin.code, origin.instruction, module, phase))
+    _ambient.scope = _new_tuple(_Scope, (module, phase, inherits, origin))
+    return outer
+
+
+def leave_call(outer: "_Scope") -> None:
+    """Record again as before `enter_call`."""
+    _ambient.scope = outer
 
 
 class inherit_origin:  # noqa: N801 - a context manager is called like a function
@@ -152,10 +196,12 @@ class scope:  # noqa: N801
         self._phase = phase
 
     def __enter__(self) -> None:
-        self._outer = module, phase, inherits, inherited = _ambient.scope
+        self._outer = module, phase, inherits, origin = _ambient.scope
         module = module if self._module is None else self._module
         phase = phase if self._phase is None else self._phase
-        _ambient.scope = _new_tuple(_Scope, (module, phase, inherits, inherited))
+        if origin is not None and not inherits:
+            origin = _new_tuple(Origin, (origin.code, origin.instruction, module, phase))
+        _ambient.scope = _new_tuple(_Scope, (module, phase, inherits, origin))
 
     def __exit__(self, *error: object) -> None:
         _ambient.scope = self._outer

@@ -1,14 +1,20 @@
 """Modules: parameters, children found in attributes, the training flag, module paths."""
 
-import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from needle_ir.device import Device
-from needle_ir.ir import Array, DTypeError, ShapeError, scope
-from needle_ir.recording import guarded, state
+from needle_ir.ir import (
+    Array,
+    DTypeError,
+    ShapeError,
+    enter_call,
+    is_of_package,
+    leave_call,
+)
+from needle_ir.recording import guarded, thread
 from needle_ir.tensor import Tensor
 
 
@@ -42,6 +48,11 @@ class Module:
 
     _training = True
     _paths: dict[int, str] | None = None
+    _of_package = True  # whether `forward` is a function of this package
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._of_package = is_of_package(cls.forward.__module__)
 
     @property
     def training(self) -> bool:
@@ -104,18 +115,19 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What `forward` returns; what it records carries this module's path."""
-        if state.trace is not None:
-            state.trace.meet(self)
-        outermost = _calls.outermost
-        if outermost is not None:
-            with scope(outermost._path_of(self)):
-                return self.forward(*args, **kwargs)
-        _calls.outermost = self
+        now = thread.state
+        if now.trace is not None:
+            now.trace.meet(self)
+        outermost = now.outermost
+        if outermost is None:
+            now.outermost = self
+        path = (outermost or self)._path_of(self)
+        outer = enter_call(path, self._of_package)
         try:
-            with scope(self._path_of(self)):
-                return self.forward(*args, **kwargs)
+            return self.forward(*args, **kwargs)
         finally:
-            _calls.outermost = None
+            leave_call(outer)
+            now.outermost = outermost
 
     def named_children(self) -> Iterator[tuple[str, Any]]:
         """What this module holds directly, by name: modules, tensors, containers of them."""
@@ -160,13 +172,6 @@ class Module:
             else:
                 x.rename(path)
         return self._paths.get(id(module), type(module).__name__)
-
-
-class _Calls(threading.local):
-    outermost: Module | None = None
-
-
-_calls = _Calls()
 
 
 def walk(module: Module) -> Iterator[tuple[str, "Module | Tensor"]]:

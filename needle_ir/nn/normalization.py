@@ -5,7 +5,7 @@ from typing import Any
 from needle_ir import init, ops
 from needle_ir.arguments import check_array, fraction, non_negative, whole_number
 from needle_ir.device import Device
-from needle_ir.ir import ShapeError, capture_origin, inherit_origin
+from needle_ir.ir import ShapeError
 from needle_ir.nn.module import Module, Parameter
 from needle_ir.ops.build import build
 from needle_ir.recording import guarded
@@ -52,12 +52,10 @@ class BatchNorm1d(Module):
             )
         if x.shape[:1] == (0,):
             raise ShapeError("a batch without rows has no mean: train on one row at least")
-        with inherit_origin(capture_origin()):
-            y: Tensor = ops.batch_norm(x, self.weight, self.bias, eps=guarded(self, "eps"))
-            beta = 1 - guarded(self, "momentum")
-            seen, how = x._read(), {"beta": beta}
-            for average, op in ((self.running_mean, _MEAN), (self.running_var, _VARIANCE)):
-                average._assign(build(op, (average._read(), seen), how))
+        y: Tensor = ops.batch_norm(x, self.weight, self.bias, eps=guarded(self, "eps"))
+        seen, how = x._read(), {"beta": 1 - guarded(self, "momentum")}
+        for average, op in ((self.running_mean, _MEAN), (self.running_var, _VARIANCE)):
+            average._assign(build(op, (average._read(), seen), how))
         return y
 
 

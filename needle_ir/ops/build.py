@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import isfinite
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any
 from warnings import warn_explicit
 
@@ -35,6 +35,7 @@ _WEAK: dict[Any, Any] = {bool: False, int: 0, float: 0.0}
 _NONE, _COMMON, _BRANCHES = Promotion.NONE, Promotion.COMMON, Promotion.BRANCHES
 _COMPARISON = Promotion.COMPARISON
 _TOLD_BY_TYPE = {bool, int, str, type(None)}
+_type = attrgetter("type")
 _LEAST_FLOATS = {Promotion.FLOAT: np.float16, Promotion.QUOTIENT: np.float64}
 
 
@@ -73,7 +74,11 @@ def build(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Node:
     type rule refuses them.
     """
     key = _attrs(attrs) if attrs else NO_ATTRS
-    asked = (op, key, *[x.type if type(x) is Node else None for x in operands])
+    asked: tuple[Any, ...]
+    try:
+        asked = (op, key, *map(_type, operands))
+    except AttributeError:  # one is a scalar or an array
+        asked = ()
     found = _inferred.get(asked)
     if found is not None:
         return Node(op, tuple(operands), *found, capture_origin())
@@ -84,7 +89,7 @@ def build(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Node:
     except OpError as error:
         shown = ", ".join(_describe(x) for x in inputs or operands)
         raise type(error)(f"{op.name}({shown}): {error.reason}", capture_origin()) from None
-    if all(map(is_, inputs, operands)):
+    if asked and all(map(is_, inputs, operands)):
         if len(_inferred) >= _INFERRED_CAPACITY:
             _inferred.clear()
         _inferred[asked] = found

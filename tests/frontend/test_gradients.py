@@ -8,7 +8,7 @@ import pytest
 
 import needle_ir as ndl
 from needle_ir import Tensor, nn, ops, optim
-from needle_ir.recording import state
+from needle_ir.recording import thread
 
 SHAPES = [(2, 3), (4,), (), (1, 2), (3,)]
 LR = 0.25  # a float32 exactly
@@ -268,7 +268,7 @@ def test_gradients_that_nobody_reads_hold_no_history():
 def test_a_request_goes_with_the_last_gradient():
     a, b, loss = two_leaves()
     loss.backward()
-    assert len(state.requests) >= 1
+    assert len(thread.state.requests) >= 1
     request = weakref.ref(a._grad)
     a.grad = None
     assert request() is not None

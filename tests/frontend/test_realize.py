@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import needle_ir as ndl
-import needle_ir.tensor as tensor_module
-from needle_ir import Tensor, nn, optim
+from needle_ir import Tensor, nn, optim, recording
 from needle_ir.plan_cache import plans
 
 
@@ -275,7 +274,7 @@ def test_a_held_loss_lets_go_of_its_history_at_the_step():
 @pytest.fixture
 def limit(monkeypatch):
     """The limit of pending nodes, made small: a program of it compiles fast. Counting starts."""
-    monkeypatch.setattr(tensor_module, "MAX_PENDING_NODES", 1000)
+    monkeypatch.setattr(recording, "MAX_PENDING_NODES", 1000)
     ndl.sync()
     return 1000
 

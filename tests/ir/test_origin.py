@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import needle_ir.ir.origin as origin_module
 from needle_ir import ops
 from needle_ir.ir import (
     Graph,
@@ -248,3 +249,13 @@ def test_every_thread_has_its_own_scope() -> None:
     for thread in threads:
         thread.join(10)
     assert seen == {name: [(name, f"phase {name}"), ("", "forward")] for name in "ab"}
+
+
+def test_code_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(origin_module, "_MET_CAPACITY", 8)
+    origins = [
+        origin_of(user_function(f"def f{i}(x):\n    return ops.exp(x)", f"f{i}")(leaf(2)))
+        for i in range(40)
+    ]
+    assert [str(origin) for origin in origins] == [f"mlp.py:2 in f{i}" for i in range(40)]
+    assert len(origin_module._met) <= 8

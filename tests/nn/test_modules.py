@@ -5,6 +5,7 @@ import pytest
 
 import needle_ir as ndl
 from needle_ir import Tensor, nn
+from needle_ir.ir import inherit_origin, topological
 
 RNG = np.random.RandomState(0)
 X = RNG.randn(6, 4).astype(np.float32)
@@ -351,6 +352,64 @@ def test_what_is_recorded_carries_the_path_of_its_module():
     assert paths["add"] == ["Nest"]
     inputs = {node.attrs.get("name") for node in graph.inputs}
     assert {"x", "first.weight", "own", "listed.1.0.running_mean"} <= inputs
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        doubled = x + x
+        return self.relu(doubled)
+
+
+def lines_of(y):
+    """For each op below a tensor the text of the line that recorded it, and its module."""
+    return {
+        node.op.name: (node.origin.text, node.origin.module)
+        for node in topological([y.node])
+        if node.origin is not None
+    }
+
+
+def test_what_a_layer_records_has_the_line_that_calls_it():
+    model = nn.Sequential(nn.Linear(2, 2), Twice(), nn.Residual(nn.BatchNorm1d(2)), nn.Flatten())
+    x = Tensor(np.ones((3, 2), np.float32), requires_grad=False)
+    y = model(x)
+    call = "y = model(x)"
+    assert lines_of(y) == {
+        "linear": (call, "0"),
+        "add": (call, "2"),
+        "relu": ("return self.relu(doubled)", "1.relu"),
+        "batch_norm": (call, "2.fn"),
+        "reshape": (call, "3"),
+    }
+    assert lines_of(model.modules[1](x))["add"] == ("doubled = x + x", "Twice")
+    moved = model.modules[2].fn.running_mean
+    assert lines_of(moved)["running_mean"] == (call, "2.fn")
+
+
+def test_a_forward_of_its_own_is_the_line_of_what_it_records():
+    class Scaled(nn.Linear):
+        def forward(self, x):
+            y = super().forward(x)
+            return y * 2.0
+
+    model = nn.Sequential(Scaled(2, 2))
+    y = model(Tensor(np.ones((3, 2), np.float32)))
+    assert lines_of(y) == {
+        "linear": ("y = super().forward(x)", "0"),
+        "multiply": ("return y * 2.0", "0"),
+    }
+
+
+def test_modules_keep_to_an_origin_that_is_inherited():
+    x = Tensor(np.ones((3, 2), np.float32))
+    with inherit_origin(None):
+        assert lines_of(nn.Sequential(Twice())(x)) == {}
+    origin = (x + 1).node.origin
+    with inherit_origin(origin):
+        assert nn.Sequential(Twice())(x).node.origin is origin
 
 
 def test_paths_are_seen_from_the_module_that_was_called():
