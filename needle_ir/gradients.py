@@ -16,6 +16,7 @@ from weakref import ref
 
 from needle_ir import ops
 from needle_ir.ir import NO_ATTRS, DType, Node, Origin, TensorType, inherit_origin
+from needle_ir.ops.build import build
 from needle_ir.ops.markers import GRAD
 from needle_ir.recording import thread
 
@@ -93,6 +94,8 @@ class Request:
 
     def record_rest(self) -> None:
         """Record what a leaf still waits for."""
+        if sum([len(x.parts) for x in self._packed]) == len(self._leaves):
+            return
         packed = set[int]().union(*[x.parts for x in self._packed])
         rest: dict[DType, list[int]] = {}
         for i, (reference, node) in self._leaves.items():
@@ -113,7 +116,7 @@ class Request:
 
         nodes = [self._leaves[i][1] for i in ids]
         with inherit_origin(self._origin):
-            node: Node = ops.gradients(self._y, *nodes)
+            node = build(ops.gradients.op, (self._y, *nodes), NO_ATTRS)
         parts = dict(zip(ids, _places(*map(_type, nodes)), strict=True))
         self._packed.append(_Packed(Tensor._from_node(node, self._requires_grad), parts))
         return node

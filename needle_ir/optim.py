@@ -29,6 +29,7 @@ from needle_ir.recording import guarded, host_scalar, no_grad, thread
 from needle_ir.tensor import Tensor
 
 _MOMENT_DTYPE = np.dtype(np.float32)
+_ONE = ops.as_constant(1.0, np.dtype(np.float64))  # float64, as adam_update takes the step count
 
 
 class _Group:
@@ -319,7 +320,6 @@ class Adam(Optimizer):
         self.beta1 = fraction("beta1", beta1)
         self.beta2 = fraction("beta2", beta2)
         self.eps = non_negative("eps", eps)
-        # float64, as adam_update takes it.
         self._t = Tensor(np.zeros(()), requires_grad=False)
         self._t.rename("t")
 
@@ -339,7 +339,7 @@ class Adam(Optimizer):
         return self._moment_of_each("v")
 
     def _record_step(self) -> list[tuple[_Group, Tensor]]:
-        self._t._assign(self._t._read() + 1)
+        self._t._assign(ops.add(self._t._read(), _ONE))
         return super()._record_step()
 
     def update(

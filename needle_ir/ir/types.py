@@ -46,15 +46,7 @@ class TensorType:
 
     def __new__(cls, shape: tuple[int, ...], dtype: DType) -> "TensorType":
         """The type of this shape and dtype."""
-        found = _types.get((shape, dtype))
-        if found is not None:
-            return found
-        new = object.__new__(cls)
-        object.__setattr__(new, "shape", tuple(shape))
-        object.__setattr__(new, "dtype", np.dtype(dtype))
-        object.__setattr__(new, "size", prod(new.shape))
-        # Another thread may have been first.
-        return _types.setdefault((new.shape, new.dtype), new)
+        return _the_type(shape, dtype)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a type is frozen: {name} can not be set")
@@ -80,6 +72,16 @@ class TensorType:
 
 
 _types: WeakValueDictionary[tuple[tuple[int, ...], DType], TensorType] = WeakValueDictionary()
+
+
+@lru_cache(maxsize=4096)
+def _the_type(shape: tuple[int, ...], dtype: DType) -> TensorType:
+    new = object.__new__(TensorType)
+    object.__setattr__(new, "shape", tuple(shape))
+    object.__setattr__(new, "dtype", np.dtype(dtype))
+    object.__setattr__(new, "size", prod(new.shape))
+    # There may be one that is no longer among the latest here, or of another thread.
+    return _types.setdefault((new.shape, new.dtype), new)
 
 
 @lru_cache(maxsize=64)

@@ -7,7 +7,7 @@ from needle_ir.arguments import check_array, fraction, non_negative, whole_numbe
 from needle_ir.device import Device
 from needle_ir.ir import ShapeError
 from needle_ir.nn.module import Module, Parameter
-from needle_ir.ops.build import build
+from needle_ir.ops.build import attributes, build
 from needle_ir.recording import guarded
 from needle_ir.tensor import Tensor
 
@@ -53,7 +53,7 @@ class BatchNorm1d(Module):
         if x.shape[:1] == (0,):
             raise ShapeError("a batch without rows has no mean: train on one row at least")
         y: Tensor = ops.batch_norm(x, self.weight, self.bias, eps=guarded(self, "eps"))
-        seen, how = x._read(), {"beta": 1 - guarded(self, "momentum")}
+        seen, how = x._read(), attributes(beta=1 - guarded(self, "momentum"))
         for average, op in ((self.running_mean, _MEAN), (self.running_var, _VARIANCE)):
             average._assign(build(op, (average._read(), seen), how))
         return y

@@ -73,7 +73,7 @@ def build(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Node:
     Raises ShapeError or DTypeError, with the op, the operand types and the user's line, where the
     type rule refuses them.
     """
-    key = _attrs(attrs) if attrs else NO_ATTRS
+    key = attrs if type(attrs) is Attrs else _attrs(attrs) if attrs else NO_ATTRS
     asked: tuple[Any, ...]
     try:
         asked = (op, key, *map(_type, operands))
@@ -94,6 +94,11 @@ def build(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Node:
             _inferred.clear()
         _inferred[asked] = found
     return Node(op, inputs, *found, capture_origin())
+
+
+def attributes(**attrs: Any) -> Attrs:
+    """Attributes to give to `build`, which many nodes have."""
+    return _attrs(attrs)
 
 
 def _attrs(attrs: Mapping[str, Any]) -> Attrs:
