@@ -87,9 +87,9 @@ class _Group:
         if thread.state.trace is not None:
             parts = ops.unpack_all(cut(new), [p.shape for p in params])
             for p, part in zip(params, parts, strict=True):
-                p._assign(part, cut_off=True)
+                p._assign(part, is_own=True)
             return None
-        packed = Tensor._from_node(cut(new), requires_grad=False, is_leaf=True)
+        packed = Tensor._from_node(new, requires_grad=False, is_leaf=True)
         packed.name = "parameters"
         return packed
 
@@ -146,7 +146,7 @@ class _Group:
             shapes = [self.params[i].shape for i in which]
             parts |= zip(which, ops.unpack_all(new, shapes), strict=True)
             new = ops.pack(*parts.values())
-        self._moments[name]._assign(new)
+        self._moments[name]._assign(new, is_own=True)
         return self._moments[name].node
 
     def _part(self, packed: Node, i: int) -> Node:
@@ -339,7 +339,7 @@ class Adam(Optimizer):
         return self._moment_of_each("v")
 
     def _record_step(self) -> list[tuple[_Group, Tensor]]:
-        self._t._assign(ops.add(self._t._read(), _ONE))
+        self._t._assign(ops.add(self._t._read(), _ONE), is_own=True)
         return super()._record_step()
 
     def update(

@@ -148,6 +148,8 @@ class Tensor(Operators):
                     needs_grad = grad_enabled
                     if not grad_enabled:
                         node = cut(node)
+                elif operand.is_leaf and node.op is not INPUT:
+                    node = cut(node)  # derivatives end at a leaf, though it is still to be computed
                 inputs.append(node)
             elif isinstance(operand, np.ndarray | list | tuple):
                 try:
@@ -171,10 +173,10 @@ class Tensor(Operators):
                 return trace.read(self)
         return node
 
-    def _assign(self, node: Node, cut_off: bool = False) -> None:
+    def _assign(self, node: Node, is_own: bool = False) -> None:
         """Let this tensor be a new leaf whose array is that of `node`.
 
-        With `cut_off`, the node is read from a `stop_gradient` and by nobody else.
+        With `is_own`, no other tensor has the node, and no derivative flows to what it reads.
         """
         trace = thread.state.trace
         if trace is not None and id(self) not in trace.made:
@@ -186,7 +188,7 @@ class Tensor(Operators):
         if value is not None:
             self._set_leaf(input_node(node.type, self.name, value=value))
             return
-        self._set_leaf(node if cut_off else cut(node))
+        self._set_leaf(node if is_own else cut(node))
         if trace is None:
             thread.state.register(self)
 

@@ -55,7 +55,7 @@ class BatchNorm1d(Module):
         y: Tensor = ops.batch_norm(x, self.weight, self.bias, eps=guarded(self, "eps"))
         seen, how = x._read(), attributes(beta=1 - guarded(self, "momentum"))
         for average, op in ((self.running_mean, _MEAN), (self.running_var, _VARIANCE)):
-            average._assign(build(op, (average._read(), seen), how))
+            average._assign(build(op, (average._read(), seen), how), is_own=True)
         return y
 
 
