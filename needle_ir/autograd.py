@@ -48,25 +48,24 @@ def backward(tensor: Tensor, out_grad: Any = None) -> None:
     leaves = _leaves_below(y)
     with scope(phase="backward"):
         origin = capture_origin()
-    if thread.state.trace is None and not ct and _share_a_request(leaves):
-        request = Request(y, [(leaf, node) for leaf, (node,) in leaves], origin)
+    differ = len({id(leaf) for leaf, _ in leaves}) == len(leaves)
+    if thread.state.trace is None and not ct and differ and len(leaves) > 1:
+        request = Request(y, leaves, origin)
         for leaf, _ in leaves:
             leaf._grad = request
         return
     with inherit_origin(origin):
-        for leaf, nodes in leaves:
-            # Several nodes where `.data` was assigned between two uses: each use counts.
-            gradient = reduce(ops.add, [ops.grad(y, node, *ct) for node in nodes])
-            leaf.grad = Tensor._from_node(gradient, thread.state.grad_enabled)
+        gradients: dict[int, tuple[Tensor, list[Node]]] = {}
+        for leaf, node in leaves:
+            gradients.setdefault(id(leaf), (leaf, []))[1].append(ops.grad(y, node, *ct))
+        for leaf, terms in gradients.values():
+            # Several where `.data` was assigned between two uses: each use counts.
+            leaf.grad = Tensor._from_node(reduce(ops.add, terms), thread.state.grad_enabled)
 
 
-def _share_a_request(leaves: list[tuple[Tensor, list[Node]]]) -> bool:
-    return len(leaves) > 1 and all(len(nodes) == 1 for _, nodes in leaves)
-
-
-def _leaves_below(root: Node) -> list[tuple[Tensor, list[Node]]]:
-    """The leaves that require a gradient, and the nodes by which `root` reads each."""
-    found: dict[int, tuple[Tensor, list[Node]]] = {}
+def _leaves_below(root: Node) -> list[tuple[Tensor, Node]]:
+    """The leaves that require a gradient, each with a node by which `root` reads it."""
+    found: list[tuple[Tensor, Node]] = []
     seen = {root}
     stack = [root]
     while stack:
@@ -77,7 +76,7 @@ def _leaves_below(root: Node) -> list[tuple[Tensor, list[Node]]]:
             owner = variables.get(node)
             leaf = None if owner is None else owner()
             if leaf is not None and leaf._requires_grad:
-                found.setdefault(id(leaf), (leaf, []))[1].append(node)
+                found.append((leaf, node))
                 continue
             if node.op is STOP_GRADIENT:
                 continue
@@ -85,7 +84,7 @@ def _leaves_below(root: Node) -> list[tuple[Tensor, list[Node]]]:
             if operand not in seen:
                 seen.add(operand)
                 stack.append(operand)
-    return list(found.values())
+    return found
 
 
 def value_and_grad(

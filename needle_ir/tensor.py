@@ -26,7 +26,7 @@ from needle_ir.ir import (
     is_floating,
 )
 from needle_ir.ops.build import DEFAULT_DTYPE, build
-from needle_ir.ops.markers import cut
+from needle_ir.ops.markers import STOP_GRADIENT, cut
 from needle_ir.provenance import share
 from needle_ir.recording import thread, updates, variables
 
@@ -148,7 +148,7 @@ class Tensor(Operators):
                     needs_grad = grad_enabled
                     if not grad_enabled:
                         node = cut(node)
-                elif operand.is_leaf and node.op is not INPUT:
+                elif operand.is_leaf and node.inputs and node.op is not STOP_GRADIENT:
                     node = cut(node)  # derivatives end at a leaf, though it is still to be computed
                 inputs.append(node)
             elif isinstance(operand, np.ndarray | list | tuple):

@@ -121,7 +121,10 @@ class Module:
         outermost = now.outermost
         if outermost is None:
             now.outermost = self
-        path = (outermost or self)._path_of(self)
+        paths = (outermost or self)._paths
+        path = None if paths is None else paths.get(id(self))
+        if path is None:
+            path = (outermost or self)._find_path(self)
         outer = enter_call(path, self._of_package)
         try:
             return self.forward(*args, **kwargs)
@@ -160,11 +163,8 @@ class Module:
             if isinstance(x, Module):
                 x.training = training
 
-    def _path_of(self, module: "Module") -> str:
+    def _find_path(self, module: "Module") -> str:
         """The path of a module inside of this one. Tensors learn their names on the way."""
-        path = None if self._paths is None else self._paths.get(id(module))
-        if path is not None:
-            return path
         self._paths = {id(self): type(self).__name__}
         for path, x in walk(self):
             if isinstance(x, Module):

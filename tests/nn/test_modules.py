@@ -354,6 +354,23 @@ def test_what_is_recorded_carries_the_path_of_its_module():
     assert {"x", "first.weight", "own", "listed.1.0.running_mean"} <= inputs
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_no_derivative_flows_through_running_values_that_are_to_be_computed(compiled):
+    layer, norm = nn.Linear(4, 2, bias=False), nn.BatchNorm1d(2)
+    scale = nn.Parameter(np.array([2.0, 3.0], np.float32))
+
+    def step(x):
+        norm(layer(x))
+        loss = (norm.running_mean * scale + norm.running_var).sum()
+        loss.backward()
+        return loss
+
+    (ndl.jit(step) if compiled else step)(Tensor(X, requires_grad=False))
+    assert layer.weight.grad is None
+    assert close(scale.grad, 0.1 * (X @ layer.weight.numpy()).mean(0))
+    assert close(norm.running_mean, scale.grad.numpy())
+
+
 class Twice(nn.Module):
     def __init__(self):
         self.relu = nn.ReLU()
