@@ -52,6 +52,11 @@ def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
     `__apply_op__(op, operands, attrs)`, as tensors and patterns do: then the result is what the
     first such operand's method returns. Python scalars and arrays may stand beside either.
     """
+    return apply_all(op, operands, attrs)
+
+
+def apply_all(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    """As `apply`, with all operands and attributes at hand."""
     has_node = not operands
     for operand in operands:
         kind = type(operand)

@@ -15,7 +15,7 @@ from needle_ir.ir import (
     register_op,
     topological,
 )
-from needle_ir.ops.build import apply
+from needle_ir.ops.build import apply_all
 
 
 class Composite:
@@ -27,7 +27,7 @@ class Composite:
 
     def __call__(self, *operands: Any, **attrs: Any) -> Any:
         """The op applied to tensors, or to nodes: one node."""
-        return apply(self.op, *operands, **attrs)
+        return apply_all(self.op, operands, attrs)
 
 
 def composite(
