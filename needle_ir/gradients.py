@@ -53,14 +53,12 @@ class Request:
 
     def of(self, leaf: "Tensor") -> "Tensor":
         """The gradient of one leaf."""
-        outer, thread.state.trace = (
-            thread.state.trace,
-            None,
-        )  # a trace that reads it did not make it
+        now = thread.state
+        outer, now.trace = now.trace, None  # a trace that reads it did not make it
         try:
             return self._of(leaf)
         finally:
-            thread.state.trace = outer
+            now.trace = outer
 
     def _of(self, leaf: "Tensor") -> "Tensor":
         from needle_ir.tensor import Tensor

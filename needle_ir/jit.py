@@ -203,9 +203,8 @@ class JitFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns, computed by its program."""
         leaves, tree = flatten((args, kwargs))
-        if thread.state.trace is not None or (
-            thread.state.grad_enabled and any(map(_has_history, leaves))
-        ):
+        now = thread.state
+        if now.trace is not None or (now.grad_enabled and any(map(_has_history, leaves))):
             return self._fn(*args, **kwargs)
         called = signature(leaves, tree)
         kept = self._kept.get(called, [])

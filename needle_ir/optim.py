@@ -89,7 +89,7 @@ class _Group:
             for p, part in zip(params, parts, strict=True):
                 p._assign(part, is_own=True)
             return None
-        packed = Tensor._from_node(new, requires_grad=False, is_leaf=True)
+        packed = Tensor._from_node(cut(new), requires_grad=False, is_leaf=True)
         packed.name = "parameters"
         return packed
 
@@ -146,7 +146,7 @@ class _Group:
             shapes = [self.params[i].shape for i in which]
             parts |= zip(which, ops.unpack_all(new, shapes), strict=True)
             new = ops.pack(*parts.values())
-        self._moments[name]._assign(new, is_own=True)
+        self._moments[name]._assign(new)
         return self._moments[name].node
 
     def _part(self, packed: Node, i: int) -> Node:

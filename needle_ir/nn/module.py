@@ -52,7 +52,7 @@ class Module:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._of_package = is_of_package(cls.forward.__module__)
+        cls._of_package = is_of_package(getattr(cls.forward, "__module__", None) or "")
 
     @property
     def training(self) -> bool:

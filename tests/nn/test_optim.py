@@ -228,3 +228,37 @@ def test_an_optimizer_of_ones_own_says_what_it_lacks():
     weight.sum().backward()
     with pytest.raises(TypeError, match=r"Optimizer does not define update\(\)"):
         opt.step()
+
+
+class Accumulating(optim.Optimizer):
+    """Takes a step along the sum of two gradients, in every second step."""
+
+    moments = ("sum", "last")
+
+    def __init__(self, params):
+        super().__init__(params, lr=0.5, weight_decay=0.0)
+        self.count = 0
+
+    def update(self, parameter, gradient, moments):
+        self.count += 1
+        total = moments["sum"] + gradient
+        if self.count % 2:
+            return parameter, {"sum": total, "last": total}
+        return parameter - total * 0.5, {"sum": total * 0.0, "last": total}
+
+
+def test_an_update_may_give_back_what_it_took_and_one_node_twice():
+    parameter = nn.Parameter(np.array([1.0, 2.0], np.float32))
+    opt = Accumulating([parameter])
+    expected, total = np.array([1.0, 2.0], np.float32), np.zeros(2, np.float32)
+    for number in range(1, 9):
+        opt.reset_grad()
+        (parameter * parameter).sum().backward()
+        opt.step()
+        total = total + 2 * expected
+        last = total
+        if number % 2 == 0:
+            expected, total = expected - total * 0.5, total * 0
+        np.testing.assert_allclose(parameter.numpy(), expected, rtol=1e-6)
+        (moment,) = opt._moment_of_each("last")
+        np.testing.assert_allclose(moment.numpy(), last, rtol=1e-6)
