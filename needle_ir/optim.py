@@ -339,7 +339,7 @@ class Adam(Optimizer):
         return self._moment_of_each("v")
 
     def _record_step(self) -> list[tuple[_Group, Tensor]]:
-        self._t._assign(ops.add(self._t._read(), _ONE), is_own=True)
+        self._t._assign(ops.add(self._t._read(), _ONE))
         return super()._record_step()
 
     def update(

@@ -143,13 +143,13 @@ class Tensor(Operators):
         inputs: list[Any] = []
         for operand in operands:
             if isinstance(operand, Tensor):
-                node = operand._read() if traced else operand.node
+                node = operand.node
+                if traced or (operand.is_leaf and node.inputs):
+                    node = operand._read()
                 if operand._requires_grad:
                     needs_grad = grad_enabled
                     if not grad_enabled:
                         node = cut(node)
-                elif operand.is_leaf and node.inputs and node.op is not STOP_GRADIENT:
-                    node = cut(node)  # derivatives end at a leaf, though it is still to be computed
                 inputs.append(node)
             elif isinstance(operand, np.ndarray | list | tuple):
                 try:
@@ -171,6 +171,13 @@ class Tensor(Operators):
                 updates.wait(node)
             if node.value is not None:
                 return trace.read(self)
+        if (
+            self.is_leaf
+            and node.inputs
+            and not self._requires_grad
+            and node.op is not STOP_GRADIENT
+        ):
+            return cut(node)  # derivatives end at a leaf, though it is still to be computed
         return node
 
     def _assign(self, node: Node, is_own: bool = False) -> None:

@@ -118,19 +118,19 @@ class Module:
         now = thread.state
         if now.trace is not None:
             now.trace.meet(self)
-        outermost = now.outermost
-        if outermost is None:
-            now.outermost = self
-        paths = (outermost or self)._paths
+        before = now.outermost
+        outermost = self if before is None else before
+        paths = outermost._paths
         path = None if paths is None else paths.get(id(self))
         if path is None:
-            path = (outermost or self)._find_path(self)
+            path = outermost._find_path(self)
         outer = enter_call(path, self._of_package)
+        now.outermost = outermost
         try:
             return self.forward(*args, **kwargs)
         finally:
             leave_call(outer)
-            now.outermost = outermost
+            now.outermost = before
 
     def named_children(self) -> Iterator[tuple[str, Any]]:
         """What this module holds directly, by name: modules, tensors, containers of them."""

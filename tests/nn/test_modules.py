@@ -371,6 +371,26 @@ def test_no_derivative_flows_through_running_values_that_are_to_be_computed(comp
     assert close(norm.running_mean, scale.grad.numpy())
 
 
+def test_nor_does_one_through_them_as_the_gradient_of_an_output():
+    layer, norm = nn.Linear(4, 2, bias=False), nn.BatchNorm1d(2)
+    norm(layer(Tensor(X, requires_grad=False)))
+    scale = nn.Parameter(np.array([2.0, 3.0], np.float32))
+    (scale * scale).backward(norm.running_mean)
+    scale.grad.sum().backward()
+    assert layer.weight.grad is None
+    assert close(scale.grad, 2 * norm.running_mean.numpy())
+
+
+def test_children_that_can_not_be_told_leave_no_call_open():
+    class Broken(nn.Sequential):
+        def named_children(self):
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        Broken(nn.ReLU())(Tensor([1.0]))
+    assert nn.ReLU()(Tensor([1.0])).node.origin.module == "ReLU"
+
+
 class Twice(nn.Module):
     def __init__(self):
         self.relu = nn.ReLU()
