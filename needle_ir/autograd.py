@@ -22,7 +22,7 @@ from needle_ir.ir import (
 )
 from needle_ir.ops.markers import STOP_GRADIENT
 from needle_ir.pytree import Tree, flatten, unflatten
-from needle_ir.recording import enable_grad, thread, variables
+from needle_ir.recording import enable_grad, thread
 from needle_ir.tensor import Tensor
 
 
@@ -48,9 +48,9 @@ def backward(tensor: Tensor, out_grad: Any = None) -> None:
     leaves = _leaves_below(y)
     with scope(phase="backward"):
         origin = capture_origin()
-    differ = len({id(leaf) for leaf, _ in leaves}) == len(leaves)
-    if thread.state.trace is None and not ct and differ and len(leaves) > 1:
-        request = Request(y, leaves, origin)
+    nodes = {id(leaf): node for leaf, node in leaves}
+    if thread.state.trace is None and not ct and len(nodes) == len(leaves) > 1:
+        request = Request(y, nodes, origin)
         for leaf, _ in leaves:
             leaf._grad = request
         return
@@ -66,24 +66,20 @@ def backward(tensor: Tensor, out_grad: Any = None) -> None:
 def _leaves_below(root: Node) -> list[tuple[Tensor, Node]]:
     """The leaves that require a gradient, each with a node by which `root` reads it."""
     found: list[tuple[Tensor, Node]] = []
-    seen = {root}
-    stack = [root]
-    while stack:
-        node = stack.pop()
-        inputs = node.inputs
-        # It may be a leaf's: data, a value that is cut off from its history, or read from one.
-        if not inputs or node.op is STOP_GRADIENT or inputs[0].op is STOP_GRADIENT:
-            owner = variables.get(node)
-            leaf = None if owner is None else owner()
+    seen: set[Node] = set()
+    queue = [root]
+    for node in queue:  # which grows meanwhile
+        if node in seen:
+            continue
+        seen.add(node)
+        variable = node.variable
+        if variable is not None:
+            leaf = variable()
             if leaf is not None and leaf._requires_grad:
                 found.append((leaf, node))
                 continue
-            if node.op is STOP_GRADIENT:
-                continue
-        for operand in inputs:
-            if operand not in seen:
-                seen.add(operand)
-                stack.append(operand)
+        if node.op is not STOP_GRADIENT:
+            queue += node.inputs
     return found
 
 

@@ -7,12 +7,11 @@ node, or its part of the packed values where these are known. What nobody asked 
 everything pending is computed is recorded then.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate, repeat
 from operator import attrgetter, is_
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import ref
 
 from needle_ir import ops
 from needle_ir.ir import NO_ATTRS, DType, Node, Origin, TensorType, inherit_origin
@@ -42,10 +41,10 @@ class Request:
 
     __slots__ = ("__weakref__", "_leaves", "_origin", "_packed", "_requires_grad", "_y")
 
-    def __init__(self, y: Node, leaves: "Iterable[tuple[Tensor, Node]]", origin: Origin | None):
+    def __init__(self, y: Node, leaves: dict[int, Node], origin: Origin | None):
         self._y = y
         # By the id of the leaf. What asks for a gradient by it has the leaf in its hands.
-        self._leaves = {id(leaf): (ref(leaf), node) for leaf, node in leaves}
+        self._leaves = leaves
         self._origin = origin
         self._requires_grad = thread.state.grad_enabled
         self._packed: list[_Packed] = []
@@ -69,7 +68,7 @@ class Request:
             start, type = packed.parts[id(leaf)]
             node = ops.unpack(packed.whole.node, start, type.shape)
         else:
-            x = self._leaves[id(leaf)][1]
+            x = self._leaves[id(leaf)]
             node = Node(GRAD, (self._y, x), NO_ATTRS, x.type, self._origin)
         tensor = Tensor._from_node(node, self._requires_grad)
         if packed is not None and packed.whole.node.value is not None:
@@ -82,7 +81,7 @@ class Request:
         """The gradients of `leaves` as one packed node, recorded where it is not yet; None where
         they were recorded in another order.
         """
-        ids = [id(leaf) for leaf in leaves]
+        ids = [*map(id, leaves)]
         for whole, parts in self._packed:
             if ids == [*parts]:
                 return whole.node
@@ -96,9 +95,9 @@ class Request:
             return
         packed = set[int]().union(*[x.parts for x in self._packed])
         rest: dict[DType, list[int]] = {}
-        for i, (reference, node) in self._leaves.items():
+        for i, node in self._leaves.items():
             if i not in packed:
-                leaf = reference()
+                leaf = None if node.variable is None else node.variable()
                 if leaf is not None and leaf._grad is self:
                     rest.setdefault(node.type.dtype, []).append(i)
         for ids in rest.values():
@@ -112,7 +111,7 @@ class Request:
     def _pack(self, ids: list[int]) -> Node:
         from needle_ir.tensor import Tensor
 
-        nodes = [self._leaves[i][1] for i in ids]
+        nodes = [*map(self._leaves.__getitem__, ids)]
         with inherit_origin(self._origin):
             node = build(ops.gradients.op, (self._y, *nodes), NO_ATTRS)
         parts = dict(zip(ids, _places(*map(_type, nodes)), strict=True))

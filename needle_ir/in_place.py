@@ -13,7 +13,7 @@ from sys import getrefcount
 from typing import TYPE_CHECKING
 
 from needle_ir.compiler import Program
-from needle_ir.ir import Array, Node, refill
+from needle_ir.ir import Array, Node, fill
 from needle_ir.leaves import Leaves
 from needle_ir.plan_cache import Found
 from needle_ir.recording import updates
@@ -139,7 +139,7 @@ class InPlace:
             return ()
         self._nodes, self._claimed = nodes, [*map(_value, nodes)]
         updates.begin()
-        refill(nodes, repeat(None))
+        fill(nodes, repeat(None))
         if last.counts is None:
             held = [*self._claimed, *last.results, *[arrays[i] for i in last.inputs]]
             last.counts = [[] if x is None else x.counts_in(held) for x in last.leases]
@@ -172,7 +172,7 @@ class InPlace:
     def _restore(self) -> None:
         """Give the leaves that are claimed their arrays back."""
         if self._claimed:
-            refill(self._nodes, self._claimed)
+            fill(self._nodes, self._claimed)
             self._nodes, self._claimed = [], []
             updates.end()
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 from functools import reduce
-from itertools import accumulate
-from operator import add
+from itertools import accumulate, compress, repeat
+from operator import add, attrgetter, is_not
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from needle_ir.realize import sync
 from needle_ir.recording import guarded, host_scalar, no_grad, thread
 from needle_ir.tensor import Tensor
 
+_node, _grad, _recorded_grad = attrgetter("node"), attrgetter("_grad"), attrgetter("grad")
 _MOMENT_DTYPE = np.dtype(np.float32)
 _ONE = ops.as_constant(1.0, np.dtype(np.float64))  # float64, as adam_update takes the step count
 
@@ -60,13 +61,20 @@ class _Group:
 
     def with_gradient(self) -> list[int]:
         """Which parameters have one, by their position."""
-        if thread.state.trace is None:  # a request for a gradient need not be recorded to know
-            return [i for i, p in enumerate(self.params) if p._grad is not None]
-        return [i for i, p in enumerate(self.params) if p.grad is not None]
+        # In no trace a request for a gradient need not be recorded to know.
+        grad = _grad if thread.state.trace is None else _recorded_grad
+        have = map(is_not, map(grad, self.params), repeat(None))
+        return [*compress(range(len(self.params)), have)]
+
+    def some(self, which: list[int]) -> list[Tensor]:
+        """Some parameters, by their position."""
+        if len(which) == len(self.params):
+            return self.params
+        return [self.params[i] for i in which]
 
     def parameters(self, which: list[int]) -> Node:
         """Some parameters, packed."""
-        params = [self.params[i] for i in which]
+        params = self.some(which)
         if thread.state.trace is not None:
             result: Node = ops.pack(*[p._read() for p in params])
             return result
@@ -83,8 +91,8 @@ class _Group:
         """Let the packed `new` be some parameters: in a trace at once, otherwise it is to be handed
         out when it is computed.
         """
-        params = [self.params[i] for i in which]
         if thread.state.trace is not None:
+            params = self.some(which)
             parts = ops.unpack_all(cut(new), [p.shape for p in params])
             for p, part in zip(params, parts, strict=True):
                 p._assign(part, is_own=True)
@@ -120,7 +128,7 @@ class _Group:
         """What a step puts in the place of the parameters that it reads by these nodes, and all of
         them by `old`.
         """
-        requests = requests_for([self.params[i] for i in which])
+        requests = requests_for(self.some(which))
         if requests is None:
             return []
         # Besides requests, a parameter and `_leaves` hold its leaf.
@@ -143,7 +151,7 @@ class _Group:
         """
         if len(which) < len(self.params):
             parts = {i: self.moment(name, i) for i in range(len(self.params))}
-            shapes = [self.params[i].shape for i in which]
+            shapes = [p.shape for p in self.some(which)]
             parts |= zip(which, ops.unpack_all(new, shapes), strict=True)
             new = ops.pack(*parts.values())
         self._moments[name]._assign(new)
@@ -202,9 +210,10 @@ class Optimizer:
             which = group.with_gradient()
             if not which:
                 continue
-            read = [group.params[i].node for i in which]
+            params = group.some(which)
+            read = [*map(_node, params)]
             parameter = group.parameters(which)
-            gradient = packed_gradients([group.params[i] for i in which])
+            gradient = packed_gradients(params)
             decay = guarded(self, "weight_decay")
             if decay:
                 gradient = ops.decayed_gradient(gradient, parameter, decay=decay)

@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 
 from needle_ir.ir import CONSTANT, INPUT, Node, input_node, topological
 from needle_ir.ops.markers import STOP_GRADIENT, stop_gradient
-from needle_ir.recording import variables
 
 # The operands that are kept for one value take at most so many bytes.
 MAX_BYTES = 1 << 20
@@ -105,7 +104,7 @@ def keep(node: Node, part: Part) -> None:
 def _leaf(node: Node, with_expression: bool) -> Node:
     """A leaf with the value of `node`. It does not hold the history of `node` alive."""
     if node.op is INPUT and with_expression:
-        return stop_gradient(node) if node in variables else node
+        return stop_gradient(node) if node.variable is not None else node
     leaf = input_node(node.type, value=node.value)
     if with_expression:
         share(node, leaf)

@@ -1,8 +1,10 @@
 """From pending tensors to arrays: canonicalize, look the plan up, run it."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
+from operator import attrgetter, is_not
 from typing import TYPE_CHECKING, NoReturn
 from weakref import ref
 
@@ -15,6 +17,7 @@ from needle_ir.ir import (
     Node,
     Origin,
     Trait,
+    fill,
     input_node,
 )
 from needle_ir.ops.markers import GRAD, KNOWN, STOP_GRADIENT, known
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 # Behind so many values the walk looks for expressions that stabilize can use.
 MAX_BEHIND = 16
+_value = attrgetter("value")
 _REQUESTS = {GRAD, ops.gradients.op}
 
 
@@ -253,8 +257,7 @@ def _compute(
         failed = {id(tensor) for tensor in tensors}
         thread.state.pending = [x for x in thread.state.pending if id(x()) not in failed]
         raise
-    for node, array in zip(outputs, results, strict=True):
-        node.realize(array)
+    fill(outputs, results)
 
 
 def _settle(tensors: Sequence[Tensor], free_history: bool) -> None:
@@ -262,17 +265,17 @@ def _settle(tensors: Sequence[Tensor], free_history: bool) -> None:
         tensor._settle(free_history)
 
 
-def leaf_arrays(leaves: Iterable[Node]) -> list[Array]:
+def leaf_arrays(leaves: Sequence[Node]) -> list[Array]:
     """The data of `leaves`. Raises TracedValueError for a leaf that has none."""
-    arrays: list[Array] = []
-    for leaf in leaves:
-        value = leaf.value
-        if value is None:
+    arrays = [*map(_value, leaves)]
+    if all(map(is_not, arrays, repeat(None))):
+        return arrays
+    for i, leaf in enumerate(leaves):
+        if arrays[i] is None:
             updates.wait(leaf)
-            value = leaf.value
-        if value is None:
+            arrays[i] = leaf.value
+        if arrays[i] is None:
             refuse_to_read()
-        arrays.append(value)
     return arrays
 
 

@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakValueDictionary, ref
+from weakref import WeakValueDictionary, ref
 
 import numpy as np
 
 from needle_ir.holdings import Held, holdings
-from needle_ir.ir import INPUT, Array, DType, Node, TensorType, input_node
+from needle_ir.ir import INPUT, Array, DType, Here, Node, TensorType, here, input_node
 
 if TYPE_CHECKING:
     from needle_ir.gradients import Request
@@ -80,6 +80,7 @@ class State:
     __slots__ = (
         "computed",
         "grad_enabled",
+        "here",
         "outermost",
         "pending",
         "recorded",
@@ -89,6 +90,7 @@ class State:
 
     def __init__(self) -> None:
         self.grad_enabled = True
+        self.here: Here = here()  # where it stands: module path, phase, origin
         self.trace: Trace | None = None
         self.outermost: Module | None = None  # of the modules that are being called
         # Tensors that were recorded since the last sync. Some may be gone or computed by now.
@@ -110,13 +112,13 @@ class State:
 
     def held(self) -> "list[Tensor]":
         """The pending tensors that are still there and not computed yet, in recorded order."""
-        found: dict[int, Tensor] = {}
-        for reference in self.pending:
-            tensor = reference()
-            # Another thread may have computed it.
-            if tensor is not None and tensor.node.value is None:
-                found[id(tensor)] = tensor
-        return [*found.values()]
+        # Another thread may have computed it.
+        tensors = [
+            tensor
+            for reference in self.pending
+            if (tensor := reference()) is not None and tensor.node.value is None
+        ]
+        return [*dict(zip(map(id, tensors), tensors, strict=True)).values()]
 
 
 class _Thread(threading.local):
@@ -167,8 +169,6 @@ class _Updates:
 
 updates = _Updates()
 thread = _Thread()
-# The tensor whose leaf a node is or was, where it wants a gradient.
-variables: "WeakKeyDictionary[Node, ref[Tensor]]" = WeakKeyDictionary()
 
 
 @contextmanager

@@ -28,7 +28,9 @@ from needle_ir.ir import (
 from needle_ir.ops.build import DEFAULT_DTYPE, build
 from needle_ir.ops.markers import STOP_GRADIENT, cut
 from needle_ir.provenance import share
-from needle_ir.recording import thread, updates, variables
+from needle_ir.recording import State, thread, updates
+
+_new = object.__new__
 
 
 class Tensor(Operators):
@@ -74,23 +76,7 @@ class Tensor(Operators):
     @classmethod
     def _from_node(cls, node: Node, requires_grad: bool, is_leaf: bool = False) -> "Tensor":
         """The handle on a node that was just recorded."""
-        tensor = Tensor.__new__(Tensor)
-        tensor._grad = None
-        tensor._history_freed = False
-        tensor.name = None
-        tensor.is_leaf = is_leaf
-        tensor._requires_grad = requires_grad
-        tensor.node = node
-        now = thread.state
-        trace = now.trace
-        if trace is None:
-            if node.value is None:
-                now.register(tensor)
-        else:
-            trace.made.add(id(tensor))
-            if node.value is None:
-                trace.recorded.append(node)
-        return tensor
+        return _handle(thread.state, node, requires_grad, is_leaf)
 
     @classmethod
     def _from_array(cls, array: Array, requires_grad: bool = False) -> "Tensor":
@@ -114,7 +100,7 @@ class Tensor(Operators):
     def _set_leaf(self, node: Node) -> None:
         # The leaf from before stays a variable for as long as a graph reads it.
         if self._requires_grad:
-            variables[node] = ref(self)
+            node.let_be_variable(ref(self))
         self.node = node
 
     def _settle(self, free_history: bool) -> None:
@@ -159,8 +145,8 @@ class Tensor(Operators):
                 inputs.append(input_node(TensorType(data.shape, data.dtype), value=data))
             else:
                 inputs.append(operand)
-        node = build(op, inputs, attrs)
-        return Tensor._from_node(node, needs_grad and node.type.dtype.kind == "f")
+        node = build(op, inputs, attrs, now.here)
+        return _handle(now, node, needs_grad and node.type.dtype.kind == "f", False)
 
     def _read(self) -> Node:
         """The node, for use as an operand. A trace learns that it depends on this tensor."""
@@ -185,7 +171,8 @@ class Tensor(Operators):
 
         With `is_own`, no other tensor has the node, and no derivative flows to what it reads.
         """
-        trace = thread.state.trace
+        now = thread.state
+        trace = now.trace
         if trace is not None and id(self) not in trace.made:
             before = (self.node, self.is_leaf, self._history_freed)
             trace.data_writes.setdefault(id(self), (self, before))
@@ -197,7 +184,7 @@ class Tensor(Operators):
             return
         self._set_leaf(node if is_own else cut(node))
         if trace is None:
-            thread.state.register(self)
+            now.register(self)
 
     def rename(self, name: str) -> None:
         """Give the tensor the name that graphs show for it as an input."""
@@ -488,6 +475,25 @@ def _comparison(kind: type[Tensor], op: Any, x: Tensor, other: object) -> Any:
     result = op(x, other)
     result.__class__ = kind
     return result
+
+
+def _handle(now: State, node: Node, requires_grad: bool, is_leaf: bool) -> Tensor:
+    tensor = _new(Tensor)
+    tensor._grad = None
+    tensor._history_freed = False
+    tensor.name = None
+    tensor.is_leaf = is_leaf
+    tensor._requires_grad = requires_grad
+    tensor.node = node
+    trace = now.trace
+    if trace is None:
+        if node.value is None:
+            now.register(tensor)
+    else:
+        trace.made.add(id(tensor))
+        if node.value is None:
+            trace.recorded.append(node)
+    return tensor
 
 
 def own_array(data: Any, dtype: Any = None) -> Array:

@@ -81,7 +81,7 @@ class Op:
 class _Fields(Operators):
     """The fields of a node, while they are filled."""
 
-    __slots__ = ("__weakref__", "attrs", "inputs", "op", "origin", "type", "value")
+    __slots__ = ("__weakref__", "attrs", "inputs", "op", "origin", "type", "value", "variable")
 
     op: Op
     inputs: "tuple[Node, ...]"
@@ -89,6 +89,7 @@ class _Fields(Operators):
     type: TensorType
     origin: Origin | None
     value: Array | None
+    variable: Callable[[], Any] | None
 
 
 # Setters of the slots. object.__setattr__ does the same and takes three times as long.
@@ -97,14 +98,16 @@ _set_attrs = vars(_Fields)["attrs"].__set__
 _set_inputs = vars(_Fields)["inputs"].__set__
 _set_op = vars(_Fields)["op"].__set__
 _set_value = vars(_Fields)["value"].__set__
+_set_variable = vars(_Fields)["variable"].__set__
 
 
 class Node(_Fields):
     """One operation and its one result. Frozen, and compared by identity.
 
     `value` is the array that a node is known to have: a leaf's data, or the result after it was
-    computed. It is no part of the structure. `realize` and `forget` are the only changes that a
-    node ever sees, and no graph sees them: a graph's nodes have no values.
+    computed. `variable` is a weak reference to whoever wants a gradient by this node. Neither is
+    part of the structure. `realize`, `forget` and `let_be_variable` are the only changes that a
+    node ever sees, and no graph sees them: a graph's nodes have no values and no variables.
     """
 
     __slots__ = ()
@@ -128,6 +131,7 @@ class Node(_Fields):
         fields.type = type
         fields.origin = origin
         fields.value = value
+        fields.variable = None
         fields.__class__ = cls
         return fields  # type: ignore[return-value]
 
@@ -140,6 +144,10 @@ class Node(_Fields):
     def realize(self, value: Array) -> None:
         """Record the array that this node was computed to be."""
         _set_value(self, value)
+
+    def let_be_variable(self, variable: Callable[[], Any]) -> None:
+        """Note who wants a gradient by this node."""
+        _set_variable(self, variable)
 
     def forget(self, name: str | None = None) -> None:
         """Make a node whose value is known a leaf, so that what it was computed from can go."""
@@ -193,9 +201,9 @@ def input_node(
     return Node(INPUT, (), _name_attrs(name), type, origin, value)
 
 
-def refill(leaves: Iterable[Node], values: Iterable[Array | None]) -> None:
-    """Give each leaf another array, or None. It must be a leaf that nobody reads."""
-    deque(map(_set_value, leaves, values), maxlen=0)
+def fill(nodes: Iterable[Node], values: Iterable[Array | None]) -> None:
+    """Give each node its array. To a leaf that nobody reads it may be another one, or None."""
+    deque(map(_set_value, nodes, values), maxlen=0)
 
 
 def constant_node(value: Array, origin: Origin | None = None) -> Node:

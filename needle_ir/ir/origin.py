@@ -85,35 +85,43 @@ def _line_of(code: CodeType, instruction: int) -> int:
     return code.co_firstlineno if line is None else line
 
 
-class _Scope(NamedTuple):
-    """Where recording stands: the module path, the phase, and the origin if it is known.
-
-    It is known where it is inherited, None included, and within a call of a layer of this package.
-    """
-
-    module: str = ""
-    phase: str = "forward"
-    inherits: bool = False
-    origin: Origin | None = None
+# Where recording stands: the module path, the phase, whether the origin is inherited, and the
+# origin if it is known. It is known where it is inherited, None included, and within a call of a
+# layer of this package.
+Scope = tuple[str, str, bool, Origin | None]
 
 
-class _Ambient(threading.local):
-    """One per thread. One attribute: every recorded op reads it."""
+class Here:
+    """The scope of one thread."""
 
-    scope = _Scope()
+    __slots__ = ("scope",)
+
+    def __init__(self) -> None:
+        self.scope: Scope = ("", "forward", False, None)
 
 
-_ambient = _Ambient()
+class _Thread(threading.local):
+    # An attribute of a thread's own takes several times as long as one of an object.
+    def __init__(self) -> None:
+        self.here = Here()
+
+
+_thread = _Thread()
 _new_tuple = tuple.__new__
 
 
-def capture_origin() -> Origin | None:
-    """The origin of a node that is being made now.
+def here() -> Here:
+    """Where this thread records."""
+    return _thread.here
+
+
+def capture_origin(here: Here | None = None) -> Origin | None:
+    """The origin of a node that is being made now, by the thread whose scope is given.
 
     Inside `inherit_origin` it is the inherited one, otherwise the first frame outside of this
     package. None where there is no such frame.
     """
-    module, phase, inherits, origin = _ambient.scope
+    module, phase, inherits, origin = (here or _thread.here).scope
     if inherits or origin is not None:
         return origin
     return _origin_of(sys._getframe(1), module, phase)
@@ -145,13 +153,12 @@ def _meet(frame: FrameType) -> tuple[bool, CodeType]:
     return found
 
 
-def enter_call(module: str, of_package: bool) -> "_Scope":
-    """Record under a module path from now on, within the call of a module. Returns the scope to
-    `leave_call` for.
+def scope_of_call(outer: Scope, module: str, of_package: bool) -> Scope:
+    """The scope within the call of a module, which the caller of this function is called for.
 
     What a layer of this package records has the origin of the call: it is looked for once.
     """
-    outer = _, phase, inherits, origin = _ambient.scope
+    _, phase, inherits, origin = outer
     if not inherits:
         if not of_package:
             origin = None
@@ -159,19 +166,13 @@ def enter_call(module: str, of_package: bool) -> "_Scope":
             origin = _origin_of(sys._getframe(2), module, phase)
         else:
             origin = _new_tuple(Origin, (origin.code, origin.instruction, module, phase))
-    _ambient.scope = _new_tuple(_Scope, (module, phase, inherits, origin))
-    return outer
-
-
-def leave_call(outer: "_Scope") -> None:
-    """Record again as before `enter_call`."""
-    _ambient.scope = outer
+    return module, phase, inherits, origin
 
 
 class inherit_origin:  # noqa: N801 - a context manager is called like a function
     """Give every node made inside of the `with` the origin of the node it is made from."""
 
-    __slots__ = ("_origin", "_outer")
+    __slots__ = ("_here", "_origin", "_outer")
 
     def __init__(self, origin: Origin | None, phase: str | None = None):
         if origin is not None and phase is not None:
@@ -179,29 +180,31 @@ class inherit_origin:  # noqa: N801 - a context manager is called like a functio
         self._origin = origin
 
     def __enter__(self) -> None:
-        self._outer = module, phase, _, _ = _ambient.scope
-        _ambient.scope = _new_tuple(_Scope, (module, phase, True, self._origin))
+        self._here = _thread.here
+        self._outer = module, phase, _, _ = self._here.scope
+        self._here.scope = module, phase, True, self._origin
 
     def __exit__(self, *error: object) -> None:
-        _ambient.scope = self._outer
+        self._here.scope = self._outer
 
 
 class scope:  # noqa: N801
     """Record what is made inside of the `with` under a module path, in a phase, or both."""
 
-    __slots__ = ("_module", "_outer", "_phase")
+    __slots__ = ("_here", "_module", "_outer", "_phase")
 
     def __init__(self, module: str | None = None, phase: str | None = None):
         self._module = module
         self._phase = phase
 
     def __enter__(self) -> None:
-        self._outer = module, phase, inherits, origin = _ambient.scope
+        self._here = _thread.here
+        self._outer = module, phase, inherits, origin = self._here.scope
         module = module if self._module is None else self._module
         phase = phase if self._phase is None else self._phase
         if origin is not None and not inherits:
             origin = _new_tuple(Origin, (origin.code, origin.instruction, module, phase))
-        _ambient.scope = _new_tuple(_Scope, (module, phase, inherits, origin))
+        self._here.scope = module, phase, inherits, origin
 
     def __exit__(self, *error: object) -> None:
-        _ambient.scope = self._outer
+        self._here.scope = self._outer

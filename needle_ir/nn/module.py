@@ -10,9 +10,8 @@ from needle_ir.ir import (
     Array,
     DTypeError,
     ShapeError,
-    enter_call,
     is_of_package,
-    leave_call,
+    scope_of_call,
 )
 from needle_ir.recording import guarded, thread
 from needle_ir.tensor import Tensor
@@ -47,7 +46,7 @@ class Module:
     """
 
     _training = True
-    _paths: dict[int, str] | None = None
+    _paths: Mapping[int, str] = {}
     _of_package = True  # whether `forward` is a function of this package
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -120,16 +119,17 @@ class Module:
             now.trace.meet(self)
         before = now.outermost
         outermost = self if before is None else before
-        paths = outermost._paths
-        path = None if paths is None else paths.get(id(self))
+        path = outermost._paths.get(id(self))
         if path is None:
             path = outermost._find_path(self)
-        outer = enter_call(path, self._of_package)
+        here = now.here
+        outer = here.scope
+        here.scope = scope_of_call(outer, path, self._of_package)
         now.outermost = outermost
         try:
             return self.forward(*args, **kwargs)
         finally:
-            leave_call(outer)
+            here.scope = outer
             now.outermost = before
 
     def named_children(self) -> Iterator[tuple[str, Any]]:
@@ -165,13 +165,13 @@ class Module:
 
     def _find_path(self, module: "Module") -> str:
         """The path of a module inside of this one. Tensors learn their names on the way."""
-        self._paths = {id(self): type(self).__name__}
+        self._paths = paths = {id(self): type(self).__name__}
         for path, x in walk(self):
             if isinstance(x, Module):
-                self._paths[id(x)] = path
+                paths[id(x)] = path
             else:
                 x.rename(path)
-        return self._paths.get(id(module), type(module).__name__)
+        return paths.get(id(module), type(module).__name__)
 
 
 def walk(module: Module) -> Iterator[tuple[str, "Module | Tensor"]]:

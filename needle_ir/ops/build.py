@@ -15,6 +15,7 @@ from needle_ir.ir import (
     Attrs,
     DType,
     DTypeError,
+    Here,
     Node,
     Op,
     OpError,
@@ -36,6 +37,7 @@ _NONE, _COMMON, _BRANCHES = Promotion.NONE, Promotion.COMMON, Promotion.BRANCHES
 _COMPARISON = Promotion.COMPARISON
 _TOLD_BY_TYPE = {bool, int, str, type(None)}
 _type = attrgetter("type")
+new_node = Node.__new__  # to call a class takes longer
 _LEAST_FLOATS = {Promotion.FLOAT: np.float16, Promotion.QUOTIENT: np.float64}
 
 
@@ -57,22 +59,19 @@ def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
 
 def apply_all(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     """As `apply`, with all operands and attributes at hand."""
-    has_node = not operands
     for operand in operands:
-        kind = type(operand)
-        if kind is Node:
-            has_node = True
-            continue
-        record = getattr(kind, "__apply_op__", None)
+        record = getattr(type(operand), "__apply_op__", None)
         if record is not None:
             return record(operand, op, operands, attrs)
-    if not has_node:
+    if operands and Node not in map(type, operands):
         kinds = ", ".join(type(operand).__name__ for operand in operands)
         raise DTypeError(f"{op.name}({kinds}): one operand at least must be a tensor")
     return build(op, operands, attrs)
 
 
-def build(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Node:
+def build(
+    op: Op, operands: Sequence[Any], attrs: Mapping[str, Any], here: Here | None = None
+) -> Node:
     """A node for `op` over nodes, Python scalars and arrays.
 
     Raises ShapeError or DTypeError, with the op, the operand types and the user's line, where the
@@ -86,7 +85,8 @@ def build(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Node:
         asked = ()
     found = _inferred.get(asked)
     if found is not None:
-        return Node(op, tuple(operands), *found, capture_origin())
+        key, result = found
+        return new_node(Node, op, tuple(operands), key, result, capture_origin(here))
     inputs: tuple[Node, ...] = ()
     try:
         inputs = _promote(op, operands)
