@@ -8,10 +8,9 @@ everything pending is computed is recorded then.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
-from itertools import accumulate, repeat
-from operator import attrgetter, is_
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from needle_ir import ops
 from needle_ir.ir import NO_ATTRS, DType, Node, Origin, TensorType, inherit_origin
@@ -23,14 +22,19 @@ if TYPE_CHECKING:
     from needle_ir.tensor import Tensor
 
 
-_grad, _type = attrgetter("_grad"), attrgetter("type")
+class _Packed:
+    """Gradients in one tensor: of the leaves with these ids and types, one after the other."""
 
+    def __init__(self, whole: "Tensor", ids: list[int], types: list[TensorType]):
+        self.whole = whole
+        self.ids = ids
+        self._types = types
 
-class _Packed(NamedTuple):
-    """Gradients in one tensor: of each leaf, by its id, where it begins and its type."""
-
-    whole: "Tensor"
-    parts: dict[int, tuple[int, TensorType]]
+    @cached_property
+    def parts(self) -> dict[int, tuple[int, TensorType]]:
+        """Where each begins, and its type. Most are never looked at one by one."""
+        starts = accumulate([x.size for x in self._types], initial=0)
+        return dict(zip(self.ids, zip(starts, self._types, strict=False), strict=True))
 
 
 class Request:
@@ -77,23 +81,30 @@ class Request:
             tensor._settle(free_history=packed.whole._history_freed)
         return tensor
 
+    def is_for(self, leaves: "Sequence[Tensor]") -> bool:
+        """Whether all of these wait for their gradient."""
+        for leaf in leaves:  # noqa: SIM110 - all() would run a generator for every one
+            if leaf._grad is not self:
+                return False
+        return True
+
     def packed(self, leaves: "Sequence[Tensor]") -> Node | None:
         """The gradients of `leaves` as one packed node, recorded where it is not yet; None where
         they were recorded in another order.
         """
         ids = [*map(id, leaves)]
-        for whole, parts in self._packed:
-            if ids == [*parts]:
-                return whole.node
-            if not parts.keys().isdisjoint(ids):
+        for packed in self._packed:
+            if ids == packed.ids:
+                return packed.whole.node
+            if not packed.parts.keys().isdisjoint(ids):
                 return None
         return self._pack(ids)
 
     def record_rest(self) -> None:
         """Record what a leaf still waits for."""
-        if sum([len(x.parts) for x in self._packed]) == len(self._leaves):
+        if sum([len(x.ids) for x in self._packed]) == len(self._leaves):
             return
-        packed = set[int]().union(*[x.parts for x in self._packed])
+        packed = set[int]().union(*[x.ids for x in self._packed])
         rest: dict[DType, list[int]] = {}
         for i, node in self._leaves.items():
             if i not in packed:
@@ -111,19 +122,13 @@ class Request:
     def _pack(self, ids: list[int]) -> Node:
         from needle_ir.tensor import Tensor
 
-        nodes = [*map(self._leaves.__getitem__, ids)]
+        leaves = self._leaves
+        nodes = [leaves[i] for i in ids]
         with inherit_origin(self._origin):
             node = build(ops.gradients.op, (self._y, *nodes), NO_ATTRS)
-        parts = dict(zip(ids, _places(*map(_type, nodes)), strict=True))
-        self._packed.append(_Packed(Tensor._from_node(node, self._requires_grad), parts))
+        whole = Tensor._from_node(node, self._requires_grad)
+        self._packed.append(_Packed(whole, ids, [x.type for x in nodes]))
         return node
-
-
-@lru_cache(maxsize=64)
-def _places(*types: TensorType) -> tuple[tuple[int, TensorType], ...]:
-    """Where each of several packed tensors begins, and its type."""
-    *starts, _ = accumulate((x.size for x in types), initial=0)
-    return tuple(zip(starts, types, strict=True))
 
 
 def requests_for(tensors: "Sequence[Tensor]") -> int | None:
@@ -131,11 +136,14 @@ def requests_for(tensors: "Sequence[Tensor]") -> int | None:
     those of some.
     """
     count = 0
-    for request in thread.state.requests.values():
-        held = [*map(request._leaves.__contains__, map(id, tensors))]
-        if all(held):
+    for request in thread.state.requested():
+        if request.is_for(tensors):  # and so holds their leaves
             count += 1
-        elif any(held):
+            continue
+        held = {*map(id, tensors)} & request._leaves.keys()
+        if len(held) == len(tensors):
+            count += 1
+        elif held:
             return None
     return count
 
@@ -143,7 +151,7 @@ def requests_for(tensors: "Sequence[Tensor]") -> int | None:
 def packed_gradients(tensors: "Sequence[Tensor]") -> Node:
     """The gradients of `tensors`, which all have one and are of one dtype, as one packed node."""
     request = tensors[0]._grad
-    if isinstance(request, Request) and all(map(is_, map(_grad, tensors), repeat(request))):
+    if isinstance(request, Request) and request.is_for(tensors):
         node = request.packed(tensors)
         if node is not None:
             return node

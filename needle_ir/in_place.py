@@ -7,10 +7,10 @@ reference counts tell, the new ones are written over them, and the parameters ke
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, repeat
 from operator import attrgetter, is_
 from sys import getrefcount
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from needle_ir.compiler import Program
 from needle_ir.ir import Array, Node, fill
@@ -63,6 +63,9 @@ class _Run:
     results: list[Array]
     leases: "Leases"  # None for memory in which no result lies
     counts: list[list[int]] | None = None  # the reference counts in there while claimed
+    # Those of the leaves, and what they follow from: how often each is used, and by whom held.
+    node_counts: list[int] | None = None
+    follows_from: tuple[Any, ...] = ()
 
 
 class InPlace:
@@ -127,9 +130,10 @@ class InPlace:
         last = self._last
         if last is None or found.uses is None or found.program is not last.program:
             return ()
-        nodes, owners = self._owned(last)
+        replaced = self._replaced_by(last)
+        nodes = _nodes(replaced)
         if not (
-            [found.leaves[i] for i in last.inputs] == nodes
+            [*map(found.leaves.__getitem__, last.inputs)] == nodes
             and all(map(is_, map(arrays.__getitem__, last.inputs), last.results))
             and all(
                 outputs[i] is self._replaced[k].new
@@ -148,26 +152,16 @@ class InPlace:
         pairs = zip(last.leases, last.counts, strict=True)
         if (
             all(lease is None or lease.has(counts) for lease, counts in pairs)
-            and [*map(getrefcount, nodes)]
-            == [n + found.uses[i] for n, i in zip(owners, last.inputs, strict=True)]
+            and [*map(getrefcount, nodes)] == _node_counts(last, replaced, found.uses)
             and {*map(getrefcount, parts)} <= {_IN_A_LIST + 2}  # claimed, and in `arrays`
         ):
             return last.leases
         self._restore()
         return ()
 
-    def _owned(self, last: _Run) -> tuple[list[Node], list[int]]:
-        """The leaves to compute in the place of, the packed ones first, and what their reference
-        counts are besides what was recorded.
-        """
-        replaced = [self._replaced[i] for i in last.which if i < len(self._replaced)]
-        nodes = [x.old for x in replaced]
-        owners = [x.owners for x in replaced]
-        for x in replaced:
-            nodes += x.parts
-            owners += [x.part_owners] * len(x.parts)
-        # Besides its owners `replaced` holds each, the leaves that were found, and a list.
-        return nodes, [_IN_A_LIST + 2 + n for n in owners]
+    def _replaced_by(self, run: _Run) -> list[Replaced]:
+        """What was to be replaced, as far as a run replaced it."""
+        return [self._replaced[i] for i in run.which if i < len(self._replaced)]
 
     def _restore(self) -> None:
         """Give the leaves that are claimed their arrays back."""
@@ -207,8 +201,27 @@ class InPlace:
         if not any(around):
             return None
         run = _Run(found.program, which, [], new, own, around)
-        run.inputs = [inputs[node] for node in self._owned(run)[0]]
+        run.inputs = [inputs[node] for node in _nodes(self._replaced_by(run))]
         return run
+
+
+def _nodes(replaced: Sequence[Replaced]) -> list[Node]:
+    """The leaves to compute in the place of, the packed ones first."""
+    return [*[x.old for x in replaced], *chain.from_iterable([x.parts for x in replaced])]
+
+
+def _node_counts(run: _Run, replaced: Sequence[Replaced], uses: Sequence[int]) -> list[int]:
+    """What the reference counts of `_nodes` are where nobody else holds one."""
+    owners = [(x.owners, x.part_owners, len(x.parts)) for x in replaced]
+    if run.node_counts is None or run.follows_from != (uses, owners):
+        of_each = [n for n, _, _ in owners]
+        for _, n, count in owners:
+            of_each += [n] * count
+        # Besides its owners `replaced` holds each, the leaves that were found, and a list.
+        pairs = zip(of_each, run.inputs, strict=True)
+        run.node_counts = [_IN_A_LIST + 2 + n + uses[i] for n, i in pairs]
+        run.follows_from = uses, owners
+    return run.node_counts
 
 
 def _positions(nodes: Sequence[Node]) -> dict[Node, int]:

@@ -126,16 +126,16 @@ class Leaves:
     def are_in_use(self) -> bool:
         """Whether the tensors have what the call before gave them, and are called as they were."""
         return (
-            all(map(is_, map(_node, self._tensors), self._given))
+            [*map(_node, self._tensors)] == self._given[: len(self._tensors)]
             and all(map(is_, map(_grad, self._receivers), self._grads))
             and self._are_described()
         )
 
     def _are_described(self) -> bool:
         """Whether names and flags of the tensors are those that the nodes were made for."""
-        return all(map(is_, map(_name, self._tensors), self._names)) and all(
-            map(is_, map(_requires_grad, self._tensors), self._flags)
-        )
+        return [*map(_name, self._tensors)] == self._names and [
+            *map(_requires_grad, self._tensors)
+        ] == self._flags
 
     def _is_held_once(self) -> bool:
         """Whether each node, and each gradient's tensor, is held by its tensor and nobody else."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 from functools import reduce
-from itertools import accumulate, compress, repeat
-from operator import add, attrgetter, is_not
+from itertools import accumulate
+from operator import add, attrgetter
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from needle_ir.realize import sync
 from needle_ir.recording import guarded, host_scalar, no_grad, thread
 from needle_ir.tensor import Tensor
 
-_node, _grad, _recorded_grad = attrgetter("node"), attrgetter("_grad"), attrgetter("grad")
+_node = attrgetter("node")
 _MOMENT_DTYPE = np.dtype(np.float32)
 _ONE = ops.as_constant(1.0, np.dtype(np.float64))  # float64, as adam_update takes the step count
 
@@ -61,10 +61,10 @@ class _Group:
 
     def with_gradient(self) -> list[int]:
         """Which parameters have one, by their position."""
-        # In no trace a request for a gradient need not be recorded to know.
-        grad = _grad if thread.state.trace is None else _recorded_grad
-        have = map(is_not, map(grad, self.params), repeat(None))
-        return [*compress(range(len(self.params)), have)]
+        if thread.state.trace is not None:
+            return [i for i, p in enumerate(self.params) if p.grad is not None]
+        # A request for a gradient need not be recorded to know.
+        return [i for i, p in enumerate(self.params) if p._grad is not None]
 
     def some(self, which: list[int]) -> list[Tensor]:
         """Some parameters, by their position."""

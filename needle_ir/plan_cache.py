@@ -5,8 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from operator import attrgetter, is_
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from needle_ir.compiler import Program, compile_graph
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from needle_ir.outline import Difference, Outline
     from needle_ir.realize import Pending
 
-_op, _attrs, _type = attrgetter("op"), attrgetter("attrs"), attrgetter("type")
-_value = attrgetter("value")
+_op, _type = attrgetter("op"), attrgetter("type")
 
 CACHE_CAPACITY = 256
 # A program that is not kept is compared with this many of the same line, and of all.
@@ -64,35 +62,36 @@ class _Shape:
                 first.setdefault(operand, len(places))
                 places.append(operand)
         self._count = len(first)
-        self._first = [first[node] for node in places]
-        # Of the inner nodes: where they stand, how many operands they have, and what they are.
-        self._inner = [first[node] for node in inner]
-        self._operands = [len(node.inputs) for node in inner]
-        self._ops, self._attrs = [*map(_op, inner)], [*map(_attrs, inner)]
+        # Of each inner node: its place, its op and attributes, how many operands it has.
+        self._rows = [(first[x], x.op, x.attrs, len(x.inputs)) for x in inner]
+        again = [(i, first[node]) for i, node in enumerate(places) if first[node] != i]
+        self._again = [i for i, _ in again]
+        self._before = [i for _, i in again]
         self._leaves = [first[node] for node in pending.leaves]
         self._types = [*map(_type, pending.leaves)]
-        uses = Counter(self._first[len(pending.outputs) :])
+        self._inputs = [INPUT] * len(pending.leaves)
+        uses = Counter(first[node] for node in places[len(pending.outputs) :])
         self.uses = [uses[i] for i in self._leaves]
 
     def match(self, outputs: Sequence[Node]) -> list[Node] | None:
         """The leaves below `outputs`, where what they need has this shape."""
         places = [*outputs]
-        for i, count in zip(self._inner, self._operands, strict=True):
-            inputs = places[i].inputs
-            if len(inputs) != count:
+        for i, op, attrs, count in self._rows:
+            node = places[i]
+            if node.op is not op or node.attrs is not attrs or node.value is not None:
                 return None
-            places += inputs
-        inner = [*map(places.__getitem__, self._inner)]
-        leaves = [*map(places.__getitem__, self._leaves)]
+            operands = node.inputs
+            if len(operands) != count:
+                return None
+            places += operands
+        at = places.__getitem__
+        leaves = [*map(at, self._leaves)]
         is_same = (
-            [*map(places.__getitem__, self._first)] == places
+            [*map(at, self._again)] == [*map(at, self._before)]
             # What stood in two places must not be one node now: each has its own derivative.
-            and len(set(places)) == self._count
-            and all(map(is_, map(_op, inner), self._ops))
-            and all(map(is_, map(_attrs, inner), self._attrs))
-            and all(map(is_, map(_value, inner), repeat(None)))
-            and all(map(is_, map(_op, leaves), repeat(INPUT)))
-            and all(map(is_, map(_type, leaves), self._types))
+            and len({*places}) == self._count
+            and [*map(_op, leaves)] == self._inputs
+            and [*map(_type, leaves)] == self._types
         )
         return leaves if is_same else None
 

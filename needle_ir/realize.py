@@ -201,7 +201,7 @@ def sync(free_history: bool = True, in_place: "InPlace | None" = None) -> None:
     """
     if thread.state.trace is not None:
         return
-    requests = [*thread.state.requests.values()]
+    requests = thread.state.requested()
     for request in requests:
         request.record_rest()
     held = thread.state.held()
@@ -217,12 +217,13 @@ def sync(free_history: bool = True, in_place: "InPlace | None" = None) -> None:
             _compute(found, leaf_arrays(found.leaves), outputs, held, in_place)
             _settle(held, free_history)
     if free_history:
-        for tensor in [*thread.state.computed.values()]:
-            tensor._free_history()
-        thread.state.computed.clear()
+        if thread.state.computed:
+            for tensor in [*thread.state.computed.values()]:
+                tensor._free_history()
+            thread.state.computed.clear()
         for request in requests:
             request.free()
-        thread.state.requests.clear()
+            del thread.state.requests[id(request)]
 
 
 def _run(

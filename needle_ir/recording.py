@@ -110,6 +110,11 @@ class State:
 
             sync(free_history=False)
 
+    def requested(self) -> "list[Request]":
+        """What `backward()` asked for, and somebody still holds."""
+        references = self.requests.valuerefs()
+        return [x for reference in references if (x := reference()) is not None]
+
     def held(self) -> "list[Tensor]":
         """The pending tensors that are still there and not computed yet, in recorded order."""
         # Another thread may have computed it.

@@ -60,7 +60,10 @@ def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
 def apply_all(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     """As `apply`, with all operands and attributes at hand."""
     for operand in operands:
-        record = getattr(type(operand), "__apply_op__", None)
+        kind = type(operand)
+        if kind is Node:  # to ask it for what it does not have takes long
+            continue
+        record = getattr(kind, "__apply_op__", None)
         if record is not None:
             return record(operand, op, operands, attrs)
     if operands and Node not in map(type, operands):
