@@ -67,9 +67,9 @@ def make_model(configuration: Configuration) -> MLPResNet:
     return model
 
 
-def make_train_step(configuration: Configuration, model: nn.Module) -> Any:
-    """The function of images and labels that takes one step and returns the loss before it."""
-    opt = ndl.optim.Adam(
+def make_optimizer(configuration: Configuration, model: nn.Module) -> ndl.optim.Adam:
+    """Adam over the parameters of the model."""
+    return ndl.optim.Adam(
         model.parameters(),
         lr=configuration.lr,
         beta1=configuration.beta1,
@@ -77,6 +77,11 @@ def make_train_step(configuration: Configuration, model: nn.Module) -> Any:
         eps=configuration.adam_eps,
         weight_decay=configuration.weight_decay,
     )
+
+
+def make_train_step(configuration: Configuration, model: nn.Module) -> Any:
+    """The function of images and labels that takes one step and returns the loss before it."""
+    opt = make_optimizer(configuration, model)
     criterion = nn.SoftmaxLoss()
 
     def train_step(images: ndl.Tensor, labels: ndl.Tensor) -> ndl.Tensor:

@@ -88,10 +88,18 @@ def test_targets():
     assert rows["default step, jit, beside JAX"] == ("1.05", "0.50", "yes")
     assert rows["default step, jit, beside PyTorch eager"] == ("0.45", "not measured", "")
     assert rows["what recording and cache look-up add to a step"] == ("0.25 ms", "1.00 ms", "no")
+    assert rows["the same, beside PyTorch eager"] == ("0.155", "not measured", "")
     assert rows["cold process to first step, beside JAX"] == ("0.25", "0.15", "yes")
     assert rows["1,000 blocks: first step over that of 100 blocks"] == ("12.00", "11.00", "yes")
     assert rows["planned arena bytes over all intermediates, default step"][1:] == ("0.30", "yes")
     assert rows["planned arena bytes beside JAX's temporaries, default step"][1:] == ("1.50", "no")
+
+
+def test_what_recording_adds_is_paired_with_the_steps_of_pytorch():
+    torch = outcome("torch-eager", [0.010, 0.004, 0.010, 0.010, 0.020])
+    measured = comparison(*MEASURED.outcomes.values(), torch)
+    rows = {row[0]: row[1:] for row in target_table({"default": measured}).rows}
+    assert rows["the same, beside PyTorch eager"] == ("0.155", "0.100", "yes")
 
 
 def test_every_target_can_be_measured():
