@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 import needle_ir as ndl
 from needle_ir import nn, optim
@@ -425,8 +426,15 @@ def test_a_residual_block_in_evaluation(app):
 with_mnist = pytest.mark.skipif("MNIST_DIR" not in os.environ, reason="MNIST_DIR names no folder")
 
 
+@pytest.fixture
+def one_blas_thread():
+    """A second one gains nothing at this size, and waits for a core where tests run on all."""
+    with threadpool_limits(1, "blas"):
+        yield
+
+
 @with_mnist
-def test_one_epoch_on_mnist(app):
+def test_one_epoch_on_mnist(app, one_blas_thread):
     train_error, train_loss, test_error, test_loss = app.train_mnist(
         epochs=1, data_dir=os.environ["MNIST_DIR"]
     )
@@ -436,7 +444,7 @@ def test_one_epoch_on_mnist(app):
 
 
 @with_mnist
-def test_ten_epochs_on_mnist(main):
+def test_ten_epochs_on_mnist(main, one_blas_thread):
     """The command line with the course's settings: NumPy is seeded once, with 0.
 
     2.45% are wrong on average, and runs scatter by 0.15 with the seed and with the order in which
