@@ -223,7 +223,7 @@ def sync(free_history: bool = True, in_place: "InPlace | None" = None) -> None:
             thread.state.computed.clear()
         for request in requests:
             request.free()
-            del thread.state.requests[id(request)]
+            thread.state.requests.pop(id(request), None)
 
 
 def _run(

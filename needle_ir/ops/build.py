@@ -37,7 +37,7 @@ _NONE, _COMMON, _BRANCHES = Promotion.NONE, Promotion.COMMON, Promotion.BRANCHES
 _COMPARISON = Promotion.COMPARISON
 _TOLD_BY_TYPE = {bool, int, str, type(None)}
 _type = attrgetter("type")
-new_node = Node.__new__  # to call a class takes longer
+_new_node = Node.__new__  # to call a class takes longer
 _LEAST_FLOATS = {Promotion.FLOAT: np.float16, Promotion.QUOTIENT: np.float64}
 
 
@@ -75,7 +75,8 @@ def apply_all(op: Op, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
 def build(
     op: Op, operands: Sequence[Any], attrs: Mapping[str, Any], here: Here | None = None
 ) -> Node:
-    """A node for `op` over nodes, Python scalars and arrays.
+    """A node for `op` over nodes, Python scalars and arrays. `here` is where this thread records;
+    who has it at hand saves the look-up.
 
     Raises ShapeError or DTypeError, with the op, the operand types and the user's line, where the
     type rule refuses them.
@@ -89,7 +90,7 @@ def build(
     found = _inferred.get(asked)
     if found is not None:
         key, result = found
-        return new_node(Node, op, tuple(operands), key, result, capture_origin(here))
+        return _new_node(Node, op, tuple(operands), key, result, capture_origin(here))
     inputs: tuple[Node, ...] = ()
     try:
         inputs = _promote(op, operands)
