@@ -1,14 +1,16 @@
 """A step that is recorded again is recognized, and one that only looks like it is not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 import needle_ir as ndl
-from needle_ir import Tensor, nn, optim
+from needle_ir import Tensor, nn, ops, optim
+from needle_ir.ir import Node, TensorType, input_node
 from needle_ir.plan_cache import PlanCache, plans
+from needle_ir.realize import canonicalize
 
 Array = np.ndarray[Any, Any]
 
@@ -148,6 +150,42 @@ def test_an_operand_that_is_used_twice_instead_of_once() -> None:
 
     for twice in (True, True, False, False, True):
         np.testing.assert_allclose(step(twice), 2 * np.exp(4.0) * np.ones(3), rtol=1e-6)
+
+
+def leaves(count: int) -> list[Node]:
+    type = TensorType((3,), np.dtype(np.float32))
+    return [input_node(type, value=np.ones(3, np.float32)) for _ in range(count)]
+
+
+def is_recognized(outputs: Sequence[Node], after: Sequence[Node]) -> bool:
+    cache = PlanCache(4)
+    cache.find(canonicalize(after), recognize=True)
+    return cache.find_again(outputs) is not None
+
+
+def test_what_stood_in_two_places_is_not_one_node() -> None:
+    """Derivatives by both are no derivative by one, even where the numbers would be right."""
+    a, b, c, d = leaves(4)
+    assert is_recognized([c * d], after=[a * b])
+    assert is_recognized([c * c], after=[a * a])
+    assert not is_recognized([c * c], after=[a * b])
+    assert not is_recognized([c * d], after=[a * a])
+
+
+def test_operands_that_change_from_one_node_to_the_next() -> None:
+    a, b, c, d, e = leaves(5)
+    before = [ops.pack(a, b), ops.pack(c, d, e)]
+    assert is_recognized([ops.pack(e, d), ops.pack(c, b, a)], after=before)
+    assert not is_recognized([ops.pack(a, b, c), ops.pack(d, e)], after=before)
+
+
+def test_what_was_computed_meanwhile_is_not_computed_again() -> None:
+    a, b = leaves(2)
+    inner = a + b
+    before = [(b + a) * a]
+    assert is_recognized([inner * b], after=before)
+    inner.realize(np.ones(3, np.float32))
+    assert not is_recognized([inner * b], after=before)
 
 
 def test_a_program_that_was_dropped_is_not_recognized(monkeypatch: pytest.MonkeyPatch) -> None:
