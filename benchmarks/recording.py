@@ -5,6 +5,7 @@ functions put around them, so all of it together takes a little longer than a st
 """
 
 import argparse
+import os
 import platform
 import statistics
 import sys
@@ -12,18 +13,20 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 if __name__ == "__main__":
     # What is measured is this checkout, not a needle_ir that is installed.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks.cores import load_average, pick_cores, pin
+from benchmarks.cores import load_average, pick_cores, pin, removed_variables
 
-pin(pick_cores(1))  # before NumPy starts its threads
+# Before NumPy picks its kernels and starts its threads.
+REMOVED = removed_variables()
+for variable in REMOVED:
+    del os.environ[variable]
+pin(pick_cores(1))
 
 import needle_ir as ndl
 from benchmarks.blas import numpy_blas
@@ -67,25 +70,12 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Time what is inside of the `with` as a part."""
+        """Time what is inside of the `with`, or the function that this decorates, as a part."""
         outer = self._switch(name)
         try:
             yield
         finally:
             self._switch(outer)
-
-    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, whose calls are a part."""
-
-        @wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            outer = self._switch(name)
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self._switch(outer)
-
-        return call
 
     def _switch(self, part: str) -> str:
         now = time.perf_counter()
@@ -139,7 +129,7 @@ def measure(steps: int) -> dict[str, dict[str, float]]:
     found: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
     with ExitStack() as patches:
         for owner, name, part in _INNER:
-            timed = watch.timed(part, getattr(owner, name))
+            timed = watch.part(part)(getattr(owner, name))
             patches.enter_context(patch.object(owner, name, timed))
         for step, around in variants.values():
             run(step, around, WARM_UP)
@@ -179,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.steps < 1:
         parser.error(f"--steps {options.steps}: give at least 1")
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    about = f"{preface()} {python}, {platform.python_compiler()}, {numpy_blas()}."
+    about = f"{preface(REMOVED)} {python}, {platform.python_compiler()}, {numpy_blas()}."
     console = new_console()
     console.print(about)
     result = table(measure(options.steps))

@@ -95,11 +95,14 @@ def memory_table(comparisons: Sequence[Comparison]) -> Table:
     return Table("Bytes of a step", ("configuration", "contender", *names), tuple(rows), left=2)
 
 
-def preface() -> str:
-    """Date, machine, and which variables were taken out of the environment."""
-    removed = ", ".join(removed_variables()) or "none were set"
+def preface(removed: Sequence[str] | None = None) -> str:
+    """Date, machine, and which variables were taken out of the environment: those that are given,
+    or those that `environment` leaves out.
+    """
+    names = removed_variables() if removed is None else removed
     today = datetime.date.today().isoformat()
-    return f"{today}, {describe_machine()}. Variables that tune, removed: {removed}."
+    listed = ", ".join(names) or "none were set"
+    return f"{today}, {describe_machine()}. Variables that tune, removed: {listed}."
 
 
 def as_json(comparisons: Sequence[Comparison], settings: Any) -> dict[str, Any]:

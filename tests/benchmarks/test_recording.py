@@ -17,7 +17,7 @@ def page(tmp_path_factory):
     process = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks/recording.py"), "--steps", "40",
          "--markdown", str(page)],
-        env=os.environ,
+        env=os.environ | {"OPENBLAS_CORETYPE": "Prescott"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -50,3 +50,8 @@ def test_it_names_the_python_and_keeps_the_rest_of_the_page(page):
     assert f"CPython {sys.version.split()[0]}" in page
     assert page.startswith("before\n")
     assert page.endswith("after\n")
+
+
+def test_kernels_that_somebody_set_are_not_used(page):
+    assert "OPENBLAS_CORETYPE" in page
+    assert "Prescott" not in page
