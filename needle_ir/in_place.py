@@ -13,7 +13,7 @@ from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 from needle_ir.compiler import Program
-from needle_ir.ir import Array, Node, fill
+from needle_ir.ir import Array, Node, refill
 from needle_ir.leaves import Leaves
 from needle_ir.plan_cache import Found
 from needle_ir.recording import updates
@@ -143,7 +143,7 @@ class InPlace:
             return ()
         self._nodes, self._claimed = nodes, [*map(_value, nodes)]
         updates.begin()
-        fill(nodes, repeat(None))
+        refill(nodes, repeat(None))
         if last.counts is None:
             held = [*self._claimed, *last.results, *[arrays[i] for i in last.inputs]]
             last.counts = [[] if x is None else x.counts_in(held) for x in last.leases]
@@ -166,7 +166,7 @@ class InPlace:
     def _restore(self) -> None:
         """Give the leaves that are claimed their arrays back."""
         if self._claimed:
-            fill(self._nodes, self._claimed)
+            refill(self._nodes, self._claimed)
             self._nodes, self._claimed = [], []
             updates.end()
 

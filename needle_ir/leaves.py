@@ -9,7 +9,7 @@ from threading import RLock
 from typing import TYPE_CHECKING
 from weakref import ref
 
-from needle_ir.ir import Array, Node, TensorType, fill, input_node
+from needle_ir.ir import Array, Node, TensorType, input_node, refill
 from needle_ir.recording import thread, updates
 from needle_ir.tensor import Tensor
 
@@ -77,7 +77,7 @@ class Leaves:
         nodes = self._given
         self._claimed = [*map(_value, nodes)]
         updates.begin()
-        fill(nodes, repeat(None))
+        refill(nodes, repeat(None))
         if self._counts is None:
             held = [*self._claimed, *[arrays[i] for i in self._replaced]]
             found = [[] if x is None else x.counts_in(held) for x in self._leases]
@@ -94,7 +94,7 @@ class Leaves:
     def restore(self) -> None:
         """Give the leaves that are claimed their arrays back."""
         if self._claimed is not None:
-            fill(self._given, self._claimed)
+            refill(self._given, self._claimed)
             self._claimed = None
             updates.end()
 
@@ -109,7 +109,7 @@ class Leaves:
                 self._leases, self._counts = leases, None
             return
         nodes = self._free_nodes()
-        fill(nodes, arrays)
+        refill(nodes, arrays)
         for tensor, node in zip(self._tensors, nodes, strict=False):
             tensor.node = node
             tensor.is_leaf = True
@@ -163,7 +163,7 @@ class Leaves:
         if held:
             new = self._new_nodes()
             self._spare = [new[i] if i in held else node for i, node in enumerate(self._spare)]
-        fill(self._spare, repeat(None))
+        refill(self._spare, repeat(None))
 
     def _held(self, nodes: list[Node]) -> set[int]:
         """The positions of the nodes that somebody else may hold."""

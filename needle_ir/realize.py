@@ -3,8 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
-from operator import attrgetter, is_not
+from operator import attrgetter
 from typing import TYPE_CHECKING, NoReturn
 from weakref import ref
 
@@ -17,7 +16,6 @@ from needle_ir.ir import (
     Node,
     Origin,
     Trait,
-    fill,
     input_node,
 )
 from needle_ir.ops.markers import GRAD, KNOWN, STOP_GRADIENT, known
@@ -258,7 +256,8 @@ def _compute(
         failed = {id(tensor) for tensor in tensors}
         thread.state.pending = [x for x in thread.state.pending if id(x()) not in failed]
         raise
-    fill(outputs, results)
+    for node, array in zip(outputs, results, strict=True):
+        node.realize(array)
 
 
 def _settle(tensors: Sequence[Tensor], free_history: bool) -> None:
@@ -269,14 +268,12 @@ def _settle(tensors: Sequence[Tensor], free_history: bool) -> None:
 def leaf_arrays(leaves: Sequence[Node]) -> list[Array]:
     """The data of `leaves`. Raises TracedValueError for a leaf that has none."""
     arrays = [*map(_value, leaves)]
-    if all(map(is_not, arrays, repeat(None))):
-        return arrays
-    for i, leaf in enumerate(leaves):
-        if arrays[i] is None:
-            updates.wait(leaf)
-            arrays[i] = leaf.value
-        if arrays[i] is None:
-            refuse_to_read()
+    for i, array in enumerate(arrays):
+        if array is None:
+            updates.wait(leaves[i])
+            arrays[i] = leaves[i].value
+            if arrays[i] is None:
+                refuse_to_read()
     return arrays
 
 

@@ -22,8 +22,8 @@ from needle_ir.ir.node import (
     Promotion,
     Trait,
     constant_node,
-    fill,
     input_node,
+    refill,
 )
 from needle_ir.ir.operators import Operators
 from needle_ir.ir.origin import (
@@ -100,7 +100,6 @@ __all__ = [
     "as_dtype",
     "capture_origin",
     "constant_node",
-    "fill",
     "graph_cost",
     "here",
     "inherit_origin",
@@ -112,6 +111,7 @@ __all__ = [
     "parse",
     "print_attr",
     "print_graph",
+    "refill",
     "register_library",
     "register_op",
     "scope",

@@ -201,9 +201,9 @@ def input_node(
     return Node(INPUT, (), _name_attrs(name), type, origin, value)
 
 
-def fill(nodes: Iterable[Node], values: Iterable[Array | None]) -> None:
-    """Give each node its array. To a leaf that nobody reads it may be another one, or None."""
-    deque(map(_set_value, nodes, values), maxlen=0)
+def refill(leaves: Iterable[Node], values: Iterable[Array | None]) -> None:
+    """Give each leaf another array, or None. It must be a leaf that nobody reads."""
+    deque(map(_set_value, leaves, values), maxlen=0)
 
 
 def constant_node(value: Array, origin: Origin | None = None) -> Node:
